@@ -1,0 +1,126 @@
+package policy
+
+// Outcome is what was decided. The zero value denies.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Deny Outcome = iota
+	Allow
+)
+
+// Reason says why something was denied. It is finer than the audit's third
+// tag; [Reason.Tag] gives that.
+type Reason uint8
+
+// The reasons. The comment is the audit tag.
+const (
+	ReasonNone               Reason = iota
+	ReasonACL                       // acl-denied
+	ReasonConnectRule               // acl-denied
+	ReasonWill                      // acl-denied
+	ReasonResponseTopic             // acl-denied
+	ReasonBadCredentials            // auth-failed
+	ReasonNotAllowed                // auth-failed: anonymous not allowed, banned
+	ReasonLockedOut                 // locked-out
+	ReasonAuthBusy                  // server-unavailable: no place to hash, auth service away
+	ReasonClientID                  // client-id-invalid
+	ReasonVersion                   // protocol-version
+	ReasonTooManyConnections        // too-many-connections
+	ReasonServerUnavailable         // server-unavailable: broker away
+	ReasonDraining                  // server-unavailable
+	ReasonRate                      // rate-limited
+	ReasonInspection                // inspection-blocked
+	ReasonPayloadSize               // inspection-blocked
+	ReasonQoS                       // qos-denied
+	ReasonRetained                  // retained-denied
+	ReasonRetainedSize              // retained-denied
+	ReasonMalformed                 // protocol-error
+	ReasonProtocol                  // protocol-error
+	ReasonPacketTooLarge            // packet-too-large
+	ReasonLimit                     // limit-exceeded
+	ReasonUpgrade                   // upgrade-refused
+	ReasonUninspectable             // uninspectable
+	ReasonDecisionTimeout           // decision-timeout
+)
+
+// Tag is the third word of the audit's tags, "" for ReasonNone.
+func (r Reason) Tag() string { panic("todo") }
+
+// RuleRef names what decided: a rule of the engine (≥ 0, in evaluation order)
+// or a built-in check (< 0). [Engine.RuleName] gives its name.
+type RuleRef int32
+
+// The built-in checks; their names are in builtinNames.
+const (
+	RuleNone RuleRef = -1 - iota
+	RuleDefaultAction
+	RuleTakeover
+	RuleAllowAnonymous
+	RuleProviders
+	RuleFailureLockout
+	RuleBannedFile
+	RuleClientIDPattern
+	RuleClientIDLength
+	RuleClientIDTemplate
+	RuleEmptyClientID
+	RuleProtocolVersions
+	RuleMaxPacketSize
+	RuleMaxConnections
+	RuleMaxConnectionsPerIP
+	RulePendingConnections
+	RulePendingPerIP
+	RuleTopicBytes
+	RuleTopicLevels
+	RuleFiltersPerSubscribe
+	RuleSubscriptions
+	RuleUserProperties
+	RuleWillBytes
+	RuleWillDelay
+	RuleReceiveMaximum
+	RuleTopicAliases
+	RuleOutstandingRequests
+	RuleDenialsPerMinute
+	RulePacketsPerSecond
+	RuleConnectBytes
+	RuleMaxDeliverySize
+	RuleQoS          // "max-qos": the qos section
+	RuleQoSPerTopic  // "qos.per-topic"
+	RuleRetained     // "retained"
+	RuleRetainedSize // "retained-size"
+	RulePayloadSize  // "payload-size"
+	RuleFailOpen
+)
+
+// Verdict is one decision.
+type Verdict struct {
+	Outcome Outcome
+	Reason  Reason  // why it was denied
+	Rule    RuleRef // what decided; also set when allowed
+	// QoS is, when allowed, the QoS to go on with: lower than asked when
+	// downgraded. For a filter it is the granted maximum.
+	QoS byte
+	// ClearRetain: the retain flag must be taken off (retained.on-denied strip,
+	// or a will).
+	ClearRetain bool
+	// RemoveWill: the CONNECT goes on without its will (acl.on-denied-will).
+	RemoveWill bool
+	// Modifier is the check that lowered QoS or cleared the flag.
+	Modifier RuleRef
+}
+
+// Allowed reports v.Outcome == Allow.
+func (v Verdict) Allowed() bool { return v.Outcome == Allow }
+
+// Step is one check on the way to a verdict.
+type Step struct {
+	Check   string // "acl", "qos", "retained", "limits", "response-topic", …
+	Outcome Outcome
+	Rule    RuleRef
+	Detail  string // evidence for people, e.g. `topic "a/b" matches "a/+"`
+	Witness string // a topic that shows why a filter was refused or granted
+}
+
+// Trace collects the steps of a decision. A nil *Trace collects nothing and
+// costs nothing.
+type Trace struct{ Steps []Step }

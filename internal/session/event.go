@@ -1,0 +1,47 @@
+package session
+
+import (
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
+)
+
+// Kind is what an event tells.
+type Kind uint8
+
+// The kinds, with the audit's tags.
+const (
+	KindAllowed           Kind = iota // mqtt,allowed: only with Settings.Config.Audit.Include "all"
+	KindConnected                     // mqtt,connect,success
+	KindBlocked                       // mqtt,blocked,REASON
+	KindDetected                      // mqtt,detect-only,REASON
+	KindQoSDowngraded                 // mqtt,qos-downgraded
+	KindRetainStripped                // mqtt,retain-stripped
+	KindQoSOverLimit                  // mqtt,qos-over-limit (agent door)
+	KindRetainedOverLimit             // mqtt,retained-over-limit (agent door)
+	KindWillRemoved                   // mqtt,will-removed
+	KindDeliveryFiltered              // mqtt,delivery-filtered
+	KindDisconnected                  // mqtt,disconnect
+)
+
+// Event is one decision for the audit. Its slices are views into the input or
+// the session, valid until the Effects are reset.
+type Event struct {
+	Kind         Kind
+	Decision     Decision
+	Reason       policy.Reason
+	Rule         policy.RuleRef
+	Packet       mqtt.Type
+	From         mqtt.Side // who sent the packet
+	Topic        []byte
+	Filters      [][]byte
+	QoS          byte
+	Retain       bool
+	PayloadBytes int
+	End          End // KindDisconnected
+}
+
+// Counters is what a session counted, for the disconnect event and metrics.
+type Counters struct {
+	Packets, Messages, Bytes [2]uint64 // by sender; Bytes as received
+	Denials                  uint64
+}
