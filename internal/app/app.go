@@ -1,0 +1,241 @@
+// Package app puts the parts together: it is the only one that knows all the
+// others.
+//
+// An [App] is used once: [New] wires, [App.Start] serves, [App.Reload] swaps
+// policy and settings under live connections, [App.Stop] drains and tears down
+// in the reverse order of building. [App.Run] is all of it.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/audit"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/auth"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/gateway"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
+)
+
+// Options says what to run.
+type Options struct {
+	// Load reads the configuration: once in New, again on every Reload.
+	Load func() (*config.Config, error)
+	// Socket is the path of the agent door; empty: no agent door.
+	Socket string
+	// Gateway serves gateway.listeners.
+	Gateway bool
+	// DrainTimeout bounds Stop in Run; DrainRate is connections a second.
+	DrainTimeout time.Duration
+	DrainRate    int
+	Version      string
+	Log          *slog.Logger
+}
+
+// App is a running program.
+type App struct {
+	// Fixed after New.
+	opts    Options
+	log     *slog.Logger
+	audit   *audit.Log
+	gate    *auth.Gate
+	gateway *gateway.Gateway // nil without gateway door
+	agent   *agent.Agent     // nil without agent door
+
+	// Guarded by mu.
+	mu      sync.Mutex
+	cfg     *config.Config
+	stopped bool
+	stack   []step // what Stop undoes, last first
+}
+
+// step is one named piece of teardown.
+type step struct {
+	name string
+	stop func(context.Context) error
+}
+
+// New loads the configuration and wires the parts; nothing listens yet. On an
+// error everything built so far is undone.
+func New(o Options) (_ *App, err error) {
+	cfg, err := o.Load()
+	if err != nil {
+		return nil, err
+	}
+	a := &App{opts: o, log: o.Log, cfg: cfg}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Stop(context.Background()))
+		}
+	}()
+	engine, err := policy.Compile(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("compile policy: %w", err)
+	}
+	if a.audit, err = audit.Open(cfg.Audit); err != nil {
+		return nil, fmt.Errorf("open audit: %w", err)
+	}
+	a.onStop("audit", func(context.Context) error { return a.audit.Close() })
+	if a.gate, err = auth.New(cfg, engine, o.Log); err != nil {
+		return nil, fmt.Errorf("start authentication: %w", err)
+	}
+	a.onStop("authentication", func(context.Context) error { a.gate.Close(); return nil })
+	if o.Gateway {
+		a.gateway, err = gateway.New(gateway.Options{Config: cfg, Gate: a.gate, Audit: a.audit, Log: o.Log})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if o.Socket != "" {
+		a.agent, err = agent.New(agent.Options{
+			Socket: o.Socket, Version: o.Version, Config: cfg, Gate: a.gate, Audit: a.audit, Log: o.Log,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// Start opens the doors.
+func (a *App) Start() error {
+	watch, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); a.watch(watch) }()
+	a.onStop("watch", func(context.Context) error { cancel(); <-done; return nil })
+	if a.gateway != nil {
+		a.onStop("gateway door", func(ctx context.Context) error { return a.gateway.Stop(ctx, a.opts.DrainRate) })
+		if err := a.gateway.Start(); err != nil {
+			return err
+		}
+	}
+	if a.agent != nil {
+		a.onStop("agent door", a.agent.Stop)
+		if err := a.agent.Start(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// watch has live identities rechecked when users change; it ends with ctx.
+func (a *App) watch(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.gate.Changed():
+			a.recheck()
+		}
+	}
+}
+
+func (a *App) recheck() {
+	if a.gateway != nil {
+		a.gateway.Recheck()
+	}
+	if a.agent != nil {
+		a.agent.Recheck()
+	}
+}
+
+// Audit is the audit log, for a live view.
+func (a *App) Audit() *audit.Log { return a.audit }
+
+// Addrs are the gateway door's real addresses, in configuration order.
+func (a *App) Addrs() []net.Addr {
+	if a.gateway == nil {
+		return nil
+	}
+	return a.gateway.Addrs()
+}
+
+// Reload reads the configuration again and puts it in force. Everything that
+// can fail comes first; after an error the old configuration stays whole.
+func (a *App) Reload() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopped {
+		return nil
+	}
+	cfg, err := a.opts.Load()
+	if err != nil {
+		return err
+	}
+	engine, err := policy.Compile(cfg)
+	if err != nil {
+		return fmt.Errorf("compile policy: %w", err)
+	}
+	if err := a.gate.Reload(cfg, engine); err != nil {
+		return err
+	}
+	// The doors take new settings for new connections and recheck live ones
+	// against the gate, which has the new engine already.
+	if a.gateway != nil {
+		err = errors.Join(err, a.gateway.Reload(cfg))
+	}
+	if a.agent != nil {
+		err = errors.Join(err, a.agent.Reload(cfg))
+	}
+	a.cfg = cfg
+	return errors.Join(err, a.audit.Reopen())
+}
+
+// onStop pushes a piece of teardown.
+func (a *App) onStop(name string, stop func(context.Context) error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stack = append(a.stack, step{name, stop})
+}
+
+// Stop drains the doors and undoes everything, last built first, until ctx
+// ends. A failing step is logged by name and does not stop the others.
+// Idempotent.
+func (a *App) Stop(ctx context.Context) error {
+	a.mu.Lock()
+	stack := a.stack
+	a.stack, a.stopped = nil, true
+	a.mu.Unlock()
+	var errs error
+	for i := len(stack) - 1; i >= 0; i-- {
+		if err := stack[i].stop(ctx); err != nil {
+			a.log.Error("stopping", "part", stack[i].name, "error", err)
+			errs = errors.Join(errs, err)
+		}
+	}
+	return errs
+}
+
+// Run starts, serves until ctx ends, reloads on every value of reload, and
+// drains. ready, when not nil, is called once everything listens.
+func (a *App) Run(ctx context.Context, reload <-chan struct{}, ready func()) error {
+	if err := a.Start(); err != nil {
+		stop, cancel := context.WithTimeout(context.Background(), a.opts.DrainTimeout)
+		defer cancel()
+		return errors.Join(err, a.Stop(stop))
+	}
+	if ready != nil {
+		ready()
+	}
+	for {
+		select {
+		case <-reload:
+			if err := a.Reload(); err != nil {
+				a.log.Error("reload failed, the running policy stays", "error", err)
+			} else {
+				a.log.Info("reloaded")
+			}
+		case <-ctx.Done():
+			a.log.Info("draining", "timeout", a.opts.DrainTimeout)
+			stop, cancel := context.WithTimeout(context.Background(), a.opts.DrainTimeout)
+			defer cancel()
+			return a.Stop(stop)
+		}
+	}
+}

@@ -1,0 +1,206 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/app"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
+)
+
+// runFlags are the flags of every command that serves.
+type runFlags struct {
+	Config       string        `env:"MQTT_CONFIG" placeholder:"FILE" help:"Configuration file (JSON with comments). Without one: built-in defaults, which deny."`
+	LogLevel     string        `env:"MQTT_LOG_LEVEL" enum:"trace,debug,info,warn,error" default:"info" help:"trace, debug, info, warn or error."`
+	JSONLogs     bool          `name:"json-logs" env:"MQTT_JSON_LOGS" help:"Write logs as JSON lines."`
+	DrainTimeout time.Duration `default:"10s" help:"How long a stop may take."`
+	DrainRate    int           `default:"1000" help:"Connections ended a second while draining."`
+}
+
+// serveCmd is the agent door, and the gateway door when the configuration has
+// listeners.
+type serveCmd struct {
+	Socket      string `env:"AGENT_SOCKET" default:"/tmp/sentinel-mqtt-agent.sock" placeholder:"PATH" help:"Unix socket that the proxy connects to."`
+	GRPCAddress string `name:"grpc-address" env:"AGENT_GRPC_ADDRESS" placeholder:"HOST:PORT" help:"Serve gRPC as well as the socket. This version does not yet."`
+	runFlags
+}
+
+// Help is shown by --help.
+func (serveCmd) Help() string {
+	return "Example: " + Name + " --socket /tmp/sentinel-mqtt.sock --config /etc/sentinel/mqtt-gateway.json\n\n" +
+		"What an agent behind the proxy cannot enforce: docs/sentinel.md.\n\n" +
+		"Signals: SIGHUP reloads, SIGTERM and SIGINT drain and exit, a second one exits at once."
+}
+
+// Run serves until a signal.
+func (c *serveCmd) Run(ctx context.Context, stdio *IO) error {
+	if c.GRPCAddress != "" {
+		return usage(errors.New("--grpc-address: this version does not serve gRPC; use --socket"))
+	}
+	return c.serve(ctx, stdio, app.Options{Socket: c.Socket}, nil)
+}
+
+// gatewayCmd is only the gateway door.
+type gatewayCmd struct {
+	Listen   []string `placeholder:"URL" sep:"none" help:"Listen here instead of gateway.listeners: tcp://:1883, ws://:8083/mqtt. Repeatable."`
+	Upstream []string `placeholder:"URL" sep:"none" help:"The broker, instead of gateway.upstreams: mqtt://host:1883. Repeatable."`
+	runFlags
+}
+
+// Help is shown by --help.
+func (gatewayCmd) Help() string {
+	return "Example: " + Name + " gateway --listen tcp://:1883 --upstream mqtt://127.0.0.1:11883 --config gateway.json"
+}
+
+// Run serves until a signal.
+func (c *gatewayCmd) Run(ctx context.Context, stdio *IO) error {
+	override := func(cfg *config.Config) error {
+		if err := config.ApplyListen(cfg, c.Listen, c.Upstream); err != nil {
+			return err
+		}
+		if len(cfg.Gateway.Listeners) == 0 {
+			return errors.New("nothing to listen on: give --listen tcp://:1883 or gateway.listeners in the configuration")
+		}
+		if len(cfg.Gateway.Upstreams) == 0 {
+			return errors.New("no broker: give --upstream mqtt://host:1883 or gateway.upstreams in the configuration")
+		}
+		return nil
+	}
+	return c.serve(ctx, stdio, app.Options{Gateway: true}, override)
+}
+
+// serve loads, runs and drains. With override the gateway door is required;
+// without, it is served when the configuration has listeners.
+func (f *runFlags) serve(ctx context.Context, stdio *IO, o app.Options, override func(*config.Config) error) error {
+	log := newLogger(stdio.Err, f.LogLevel, f.JSONLogs)
+	load := func() (*config.Config, error) {
+		cfg, err := f.load(log)
+		if err == nil && override != nil {
+			err = override(cfg)
+		}
+		return cfg, err
+	}
+	first, err := load()
+	if err != nil {
+		return usage(err)
+	}
+	o.Gateway = o.Gateway || len(first.Gateway.Listeners) > 0
+	o.Load, o.Log, o.Version = load, log, Version
+	o.DrainTimeout, o.DrainRate = f.DrainTimeout, f.DrainRate
+	a, err := app.New(o)
+	if err != nil {
+		return usage(err)
+	}
+	ctx, reload, stop := signals(ctx)
+	defer stop()
+	return a.Run(ctx, reload, func() {
+		for _, addr := range a.Addrs() {
+			log.Info("listening", "address", addr.String())
+		}
+		if o.Socket != "" {
+			log.Info("serving the proxy", "socket", o.Socket, "limits", "docs/sentinel.md")
+		}
+		announce(log, first)
+	})
+}
+
+// load reads the configuration and refuses sections that this version does not
+// enforce.
+func (f *runFlags) load(log *slog.Logger) (*config.Config, error) {
+	if f.Config == "" {
+		return config.Default(), nil
+	}
+	cfg, warnings, err := config.Load(f.Config)
+	if err != nil {
+		return nil, err
+	}
+	var blocked []string
+	for _, w := range warnings {
+		if w.Blocks {
+			blocked = append(blocked, fmt.Sprintf("%s: %s: %s", w.Place, w.Path, w.Text))
+		} else {
+			log.Warn("configuration", "place", w.Place, "key", w.Path, "warning", w.Text)
+		}
+	}
+	if len(blocked) > 0 {
+		return nil, fmt.Errorf("this version cannot enforce what the configuration enables:\n  %s", strings.Join(blocked, "\n  "))
+	}
+	return cfg, nil
+}
+
+// announce says loudly what an operator must know.
+func announce(log *slog.Logger, cfg *config.Config) {
+	if !cfg.Auth.Enabled {
+		log.Warn("authentication is off: user names are claimed, not verified, unless the broker checks them")
+	}
+	if !cfg.General.BlockMode {
+		log.Warn("block-mode is off: nothing is blocked, only audited")
+	}
+	if cfg.ACL.Enabled && cfg.ACL.DefaultAction == "deny" && len(cfg.ACL.Rules) == 0 {
+		log.Warn("no rules: every topic is denied")
+	}
+	if !cfg.ACL.Enabled {
+		log.Warn("the topic ACL is off")
+	}
+}
+
+// signals gives a context that ends with SIGTERM or SIGINT (a second one exits
+// at once) and a channel for SIGHUP.
+func signals(parent context.Context) (context.Context, <-chan struct{}, func()) {
+	ctx, cancel := context.WithCancel(parent)
+	reload := make(chan struct{}, 1)
+	ch := make(chan os.Signal, 4)
+	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() { // ends with done
+		for {
+			select {
+			case s := <-ch:
+				if s == syscall.SIGHUP {
+					select {
+					case reload <- struct{}{}:
+					default:
+					}
+					continue
+				}
+				if ctx.Err() != nil {
+					os.Exit(exitFailed)
+				}
+				cancel()
+			case <-done:
+				return
+			}
+		}
+	}()
+	return ctx, reload, func() { signal.Stop(ch); close(done); cancel() }
+}
+
+// levelTrace is below slog's debug.
+const levelTrace = slog.Level(-8)
+
+// newLogger writes to w as text or JSON from the named level on.
+func newLogger(w io.Writer, level string, jsonLines bool) *slog.Logger {
+	levels := map[string]slog.Level{"trace": levelTrace, "debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	o := &slog.HandlerOptions{Level: levels[level], ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.LevelKey && a.Value.Any() == levelTrace {
+			a.Value = slog.StringValue("TRACE")
+		}
+		return a
+	}}
+	if jsonLines {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
