@@ -1,5 +1,7 @@
 package config
 
+import "reflect"
+
 // Default returns the whole default configuration: what is in force when no
 // file is given.
 func Default() *Config {
@@ -76,4 +78,52 @@ func Default() *Config {
 		Audit: Audit{Output: "stdout", Include: "denied"},
 		Admin: Admin{Console: true},
 	}
+}
+
+// entryDefault returns the defaults of an entry of a list, or of an object that
+// is absent unless given.
+func entryDefault(t reflect.Type) reflect.Value {
+	switch t {
+	case reflect.TypeFor[Limit]():
+		return reflect.ValueOf(limitDefault())
+	case reflect.TypeFor[TopicLimit]():
+		return reflect.ValueOf(TopicLimit{Limit: limitDefault(), Scope: "shared"})
+	case reflect.TypeFor[CustomPattern]():
+		return reflect.ValueOf(CustomPattern{Severity: "medium"})
+	case reflect.TypeFor[JSONSchema]():
+		return reflect.ValueOf(JSONSchema{BlockOnFailure: true})
+	case reflect.TypeFor[PayloadRule]():
+		return reflect.ValueOf(PayloadRule{OnFailure: "block"})
+	case reflect.TypeFor[Listener]():
+		return reflect.ValueOf(listenerDefault())
+	case reflect.TypeFor[Upstream]():
+		return reflect.ValueOf(upstreamDefault())
+	}
+	return reflect.Zero(t)
+}
+
+func limitDefault() Limit { return Limit{Burst: 10} }
+
+func listenerDefault() Listener {
+	return Listener{ProxyProtocol: "off", TLS: ListenerTLS{ClientAuth: "none", MinVersion: "1.2"}}
+}
+
+func upstreamDefault() Upstream { return Upstream{ClientID: "%c", ProxyProtocol: "off"} }
+
+// providerDefault returns the defaults of a provider of a type.
+func providerDefault(kind string) Provider {
+	p := Provider{Type: kind}
+	switch kind {
+	case "file":
+		p.HotReload, p.CacheTTLSecs = true, 300
+	case "jwt":
+		p.JWKSRefreshSecs = 300
+		p.UsernameClaim, p.GroupsClaim = "sub", "groups"
+		p.DisconnectOnExpiry, p.RequireExpiry = true, true
+	case "certificate":
+		p.ExtractFrom, p.Source = "common_name", "tls"
+	case "http":
+		p.TimeoutMS = 5000
+	}
+	return p
 }

@@ -1,23 +1,92 @@
 package config
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+)
 
-// Load reads, binds and checks the configuration file at path. See the
-// package comment.
-func Load(path string) (*Config, []Warning, error) { return nil, nil, errors.New("under construction") }
+// maxFileSize bounds a configuration or rules file: 100,000 rules of some
+// hundred bytes.
+const maxFileSize = 64 << 20
+
+// Load reads, binds and checks the configuration file at path. A relative path
+// in the file starts at the file's own folder. The error is an [Errors] with
+// every mistake at its place; warnings come with it or with the configuration.
+func Load(path string) (*Config, []Warning, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, nil, Errors{{Place: path, Text: err.Error(), Err: err}}
+	}
+	return Parse(path, filepath.Dir(path), data, os.LookupEnv)
+}
 
 // Parse is Load for bytes; name is used in the places of errors and gives the
 // format by its extension, dir is where relative paths start.
 func Parse(name, dir string, data []byte, env func(string) (string, bool)) (*Config, []Warning, error) {
-	return nil, nil, errors.New("under construction")
+	r := &report{}
+	d := &document{report: r, src: &source{name: name, data: data}, dir: dir, env: env}
+	cfg := Default()
+	if d.parse() {
+		d.object(d.root, reflect.ValueOf(cfg).Elem(), nil)
+		d.check(cfg)
+	}
+	if len(r.errs) == 0 {
+		complete(cfg)
+		d.unenforced(cfg)
+	}
+	warnings, err := r.done()
+	if err != nil {
+		return nil, warnings, err
+	}
+	cfg.file = name
+	return cfg, warnings, nil
 }
 
-// Warning is something legal that will not do what it seems to.
-type Warning struct {
-	Place string // file:line:column
-	Path  string // acl.rules[2].topics[0]
-	Text  string
-	// Blocks is set when the section is enabled but not enforced by this
-	// version: validate tells, a run is refused.
-	Blocks bool
+// parse makes the tree of d's bytes, or adds why that is not possible.
+func (d *document) parse() bool {
+	switch strings.ToLower(filepath.Ext(d.src.name)) {
+	case ".yaml", ".yml":
+		d.fail(-1, nil, "YAML is not read by this version", "write it as JSON, with // comments and trailing commas if you like")
+		return false
+	}
+	if len(d.src.data) > maxFileSize {
+		d.fail(-1, nil, fmt.Sprintf("the file is larger than %d MiB", maxFileSize>>20), "")
+		return false
+	}
+	root, wrong := parseJSON(d.src.data)
+	if wrong != nil {
+		d.fail(wrong.offset, nil, wrong.text, wrong.hint)
+		return false
+	}
+	d.root = root
+	return true
+}
+
+// readFile is os.ReadFile up to just beyond maxFileSize.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, plainError(err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	if err != nil {
+		return nil, plainError(err)
+	}
+	return data, nil
+}
+
+// plainError takes the operation and the path off an error that is shown with
+// the path before it.
+func plainError(err error) error {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
 }
