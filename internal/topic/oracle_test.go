@@ -141,7 +141,7 @@ func randomEntries(r *rand.Rand, n int) []Entry {
 	entries := make([]Entry, r.IntN(n+1))
 	rank := 0
 	for i := range entries {
-		e := Entry{Pattern: oraclePatterns[r.IntN(len(oraclePatterns))], Rank: rank}
+		e := Entry{Pattern: randomPattern(r), Rank: rank}
 		if i > 0 && r.IntN(4) == 0 {
 			e.Rank, e.Allow, e.Limit = entries[i-1].Rank, entries[i-1].Allow, entries[i-1].Limit
 		} else {
@@ -151,6 +151,15 @@ func randomEntries(r *rand.Rand, n int) []Entry {
 		entries[i] = e
 	}
 	return entries
+}
+
+// randomPattern prefers the short ones, which meet each other more often.
+func randomPattern(r *rand.Rand) string {
+	p := oraclePatterns[r.IntN(len(oraclePatterns))]
+	for i := r.IntN(3); i > 0 && Levels(p) > 2; i-- {
+		p = oraclePatterns[r.IntN(len(oraclePatterns))]
+	}
+	return p
 }
 
 // randomSet deals entries to two indexes and gives some of them blocks by force.

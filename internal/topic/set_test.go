@@ -16,7 +16,7 @@ func TestDecideAgainstEveryTopic(t *testing.T) {
 		entries := randomEntries(r, 6)
 		s := randomSet(r, entries)
 		o := newOracle(s, entries)
-		filter := oraclePatterns[r.IntN(len(oraclePatterns))]
+		filter := randomPattern(r)
 		matches := *oracleMatches[filter]
 
 		for _, mode := range []Mode{Strict, Filter} {
@@ -84,7 +84,7 @@ func TestEachMeetingReachesEveryDecider(t *testing.T) {
 		entries := randomEntries(r, 6)
 		s := randomSet(r, entries)
 		o := newOracle(s, entries)
-		filter := oraclePatterns[r.IntN(len(oraclePatterns))]
+		filter := randomPattern(r)
 		want := map[Key]bool{}
 		for i, name := range oracleTopics {
 			everything := name[0] == '$' && (filter[0] == '#' || filter[0] == '+') &&
@@ -140,6 +140,7 @@ func TestDecide(t *testing.T) {
 		{"# does not name $SYS", []Entry{allow("#")}, true, "$SYS/+", false, false, "$SYS/any"},
 		{"$SYS named", []Entry{allow("$SYS/#")}, false, "$SYS/broker/+", true, true, "$SYS/broker/any"},
 		{"no parent above the empty level", []Entry{allow("/+/#")}, false, "/#", true, true, "/any"},
+		{"the empty string is no topic", []Entry{allow("/#"), deny("+")}, true, "+", false, false, "any"},
 		{"fresh level is one that no rule mentions", []Entry{deny("any"), deny("any2"), allow("+")}, false, "+", false, true, "any"},
 		{"many levels", []Entry{allow("#")}, false, strings.Repeat("+/", 200) + "#", true, true, strings.Repeat("any/", 199) + "any"},
 	} {
