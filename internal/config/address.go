@@ -97,7 +97,7 @@ func splitURL(s, example string, schemes ...string) (*url.URL, error) {
 		if near := suggest(u.Scheme, schemes); near != "" && u.Opaque == "" && u.Scheme != "" {
 			hint = "did you mean " + near + "://?"
 		}
-		return nil, &addressError{text: "does not begin with " + strings.Join(schemes, "://, ") + "://", hint: hint}
+		return nil, &addressError{text: "does not begin with " + strings.Join(schemes, "://, ") + "://", hint: hint, hides: strings.Contains(s, "@")}
 	case u.RawQuery != "" || u.Fragment != "" || u.ForceQuery:
 		return nil, &addressError{text: "holds a ? or #, which addresses here do not have", hint: example}
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -54,6 +55,12 @@ func (d *document) warnAt(p *path, blocks bool, text string) {
 func (d *document) given(p *path) bool {
 	_, all := d.root.locate(p)
 	return all
+}
+
+// shown is the text at p as it stands in the file, for an error.
+func (d *document) shown(p *path) string {
+	n, _ := d.root.locate(p)
+	return quote(n.raw)
 }
 
 // field is one key of a struct as its tags say.
@@ -588,14 +595,14 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	a, err := netip.ParseAddr(addr)
 	switch {
 	case err != nil:
-		return netip.Prefix{}, fmt.Errorf("%.64q is no IP address", addr)
+		return netip.Prefix{}, errors.New("no IP address")
 	case a.Zone() != "":
-		return netip.Prefix{}, fmt.Errorf("the zone %.32q cannot be matched", a.Zone())
+		return netip.Prefix{}, errors.New("a zone cannot be matched")
 	}
 	bits, most := a.BitLen(), a.BitLen()
 	if isRange {
 		if bits, err = strconv.Atoi(length); err != nil || bits < 0 || bits > most || length != strconv.Itoa(bits) {
-			return netip.Prefix{}, fmt.Errorf("the length %.16q is not 0 to %d", length, most)
+			return netip.Prefix{}, fmt.Errorf("the length is not 0 to %d", most)
 		}
 	}
 	if a.Is4In6() && bits >= 96 {

@@ -63,7 +63,7 @@ func (d *document) uniqueNames(n int, name func(int) string, key string, p *path
 			continue
 		}
 		if j, twice := first[s]; twice {
-			d.failAt(p.at(i).child(key), fmt.Sprintf("%s is already the %s of %s", quote(s), key, p.at(j)), "")
+			d.failAt(p.at(i).child(key), fmt.Sprintf("%s has this %s already", p.at(j), key), "")
 			continue
 		}
 		first[s] = i
@@ -146,7 +146,7 @@ func (d *document) checkRules(rules []Rule, g *Gateway, prefix string, p *path) 
 		if name := r.Match.Listener; name != "" && !g.hasListener(name) {
 			lp := rp.child("match").child("listener")
 			if len(g.Listeners) == 0 {
-				d.warnAt(lp, false, fmt.Sprintf("no listener is configured, so the rule matches nobody until --listen %s is given", name))
+				d.warnAt(lp, false, "no listener is configured, so the rule matches nobody")
 				continue
 			}
 			var names []string
@@ -157,7 +157,7 @@ func (d *document) checkRules(rules []Rule, g *Gateway, prefix string, p *path) 
 			if near := suggest(name, names); near != "" {
 				hint = fmt.Sprintf("did you mean %q?", near)
 			}
-			d.failAt(lp, "no listener has the name "+quote(name), hint)
+			d.failAt(lp, "no listener has the name "+d.shown(lp), hint)
 		}
 	}
 }
@@ -218,7 +218,7 @@ func (d *document) checkBroker(c *Broker, p *path) {
 func (d *document) checkAdmin(c *Admin, p *path) {
 	host, _, err := net.SplitHostPort(c.Address)
 	if err == nil && !isLoopback(host) && c.Token == "" {
-		d.failAt(p.child("address"), quote(c.Address)+" can be reached from other machines and there is no token",
+		d.failAt(p.child("address"), d.shown(p.child("address"))+" can be reached from other machines and there is no token",
 			`give "token": "${ADMIN_TOKEN}", or listen on 127.0.0.1`)
 	}
 }

@@ -87,7 +87,7 @@ func (d *document) checkListenerAuth(a *ListenerAuth, providers []Provider, p *p
 		} else if len(names) == 0 {
 			hint = `give the provider a "name"`
 		}
-		d.failAt(p.at(i), "no provider has the name "+quote(name), hint)
+		d.failAt(p.at(i), "no provider has the name "+d.shown(p.at(i)), hint)
 	}
 }
 

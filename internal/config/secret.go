@@ -6,8 +6,8 @@ import (
 	"log/slog"
 )
 
-// Secret is a string that never prints itself: not with any verb of fmt, not
-// as JSON or text, not in slog. string(s) is the value.
+// Secret is a string that never prints itself: not with any verb that fmt has
+// for a string, not as JSON or text, not in slog. string(s) is the value.
 type Secret string
 
 const hidden = "***"

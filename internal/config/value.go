@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/topic"
 )
 
 // wrong is why a text is not accepted; it follows the quoted text.
@@ -53,12 +55,15 @@ func checkNonEmpty(_ *document, s string) (string, *wrong) {
 
 // checkFilter accepts a topic filter, a shared subscription not being one.
 func checkFilter(_ *document, s string) (string, *wrong) {
-	if rest, ok := strings.CutPrefix(s, "$share/"); ok {
-		_, filter, _ := strings.Cut(rest, "/")
-		return "", &wrong{text: "is a shared subscription, not a topic filter", hint: "write the filter alone: " + quote(filter)}
+	if s == "$share" || strings.HasPrefix(s, "$share/") {
+		w := &wrong{text: "is a shared subscription, not a topic filter"}
+		if _, filter, _, err := topic.SplitShare(s); err == nil {
+			w.hint = "write the filter alone: " + quote(filter)
+		}
+		return "", w
 	}
-	if why := filterFault(s); why != "" {
-		return "", &wrong{text: "is not a topic filter: " + why}
+	if err := topic.CheckFilter(s); err != nil {
+		return "", &wrong{text: "is not a topic filter: " + err.Error()}
 	}
 	return s, nil
 }
@@ -67,36 +72,10 @@ func checkFilter(_ *document, s string) (string, *wrong) {
 // by its filter, so rules never name the group.
 func checkRuleFilter(d *document, s string) (string, *wrong) {
 	s, w := checkFilter(d, s)
-	if w != nil && strings.HasPrefix(w.hint, "write") {
+	if w != nil && w.hint != "" {
 		w.hint += "; rules hold for shared subscriptions to it too"
 	}
 	return s, w
-}
-
-// filterFault says what is wrong with a topic filter, "" if nothing is.
-func filterFault(s string) string {
-	switch {
-	case s == "": // [MQTT-4.7.3-1]
-		return "it is empty"
-	case len(s) > 65535: // [MQTT-4.7.3-3]
-		return "it is longer than 65535 bytes"
-	case strings.ContainsRune(s, 0): // [MQTT-4.7.3-2]
-		return "it holds U+0000"
-	}
-	for rest, more := s, true; more; {
-		var level string
-		level, rest, more = strings.Cut(rest, "/")
-		switch {
-		case level == "#" && more: // [MQTT-4.7.1-1]
-			return `"#" may stand only at the end`
-		case level == "#" || level == "+":
-		case strings.Contains(level, "#"): // [MQTT-4.7.1-1]
-			return `"#" must be a level of its own`
-		case strings.Contains(level, "+"): // [MQTT-4.7.1-2]
-			return `"+" must be a level of its own`
-		}
-	}
-	return ""
 }
 
 // checkFile accepts a regular file that can be read. A relative path becomes
