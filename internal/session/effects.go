@@ -1,27 +1,9 @@
 package session
 
 import (
-	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 )
-
-// Time is nanoseconds on the driver's monotonic clock. 0 is never.
-type Time int64
-
-// Capabilities are the door's.
-type Capabilities struct {
-	Rewrite bool // may change packets
-	Reply   bool // may send packets of its own; also: dials the upstream itself
-}
-
-// Settings is what is fixed for all sessions of a door under one
-// configuration. See [NewSettings].
-type Settings struct {
-	Door   policy.Door
-	Can    Capabilities
-	Config *config.Config
-}
 
 // Span is a run of bytes to send: of the input of this call, or, with Own, of
 // the Effects' scratch.

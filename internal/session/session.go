@@ -1,85 +1,312 @@
 package session
 
 import (
-	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 )
 
-// ConnectInfo is what a CONNECT asks for, in strings that belong to the
-// session. Valid from NeedVerify on; Password is nil after Answer.
-type ConnectInfo struct {
-	Version     mqtt.Version
-	ClientID    string // as sent; with Assigned as assigned by us
-	Assigned    bool
-	CleanStart  bool
-	KeepAlive   uint16
-	Username    string
-	HasUsername bool
-	Password    []byte
-	HasPassword bool
-	AuthMethod  string // "" none
+// state is how far a dialogue has come.
+type state uint8
+
+const (
+	stateConnect state = iota // nothing but CONNECT may come
+	stateVerify               // NeedVerify is asked
+	stateDial                 // NeedDial is asked
+	stateConnack              // CONNECT is upstream, CONNACK has not come
+	stateOpen
+	stateOpaque  // detect-only: bytes that do not parse pass uninspected
+	stateClosing // ends when the client's packet in transit has gone by
+	stateEnded
+)
+
+// half is one direction's stream inside a packet whose head was decided.
+type half struct {
+	left uint32 // bytes of the packet still to come
+	skip bool   // they are discarded, not forwarded
+	then reply  // what the sender is answered when they have come
 }
 
-// Admission answers NeedVerify: a Subject when admitted, else why not.
-type Admission struct {
-	Subject *policy.Subject // nil: refused
-	Reason  policy.Reason
-	Rule    policy.RuleRef
-	// Detected is set in detect-only: Subject is bound to the claimed name,
-	// unverified, and Reason says why it would have been refused.
-	Detected bool
+// reply is an acknowledgement of ours.
+type reply struct {
+	typ  mqtt.Type // 0: none
+	code mqtt.ReasonCode
+	id   uint16
 }
 
-// Dialled answers NeedDial.
-type Dialled struct {
-	OK       bool
-	Upstream *config.Upstream // which one: credentials, client id
-}
-
-// Session is one client's dialogue with its broker.
+// Session is one client's dialogue with its broker. What few clients need
+// hangs on pointers that are nil until then: an idle session is small.
 type Session struct {
+	// Fixed after New.
 	set *Settings
-}
 
-// NewSettings derives what is fixed for all sessions of a door.
-func NewSettings(door policy.Door, cfg *config.Config) *Settings { panic("todo") }
+	// Set by CONNECT and its answers.
+	subj    *policy.Subject
+	info    *ConnectInfo
+	start   *start // the CONNECT on its way; nil before and after
+	version mqtt.Version
+
+	// The streams.
+	state  state
+	half   [2]half
+	hold   [2]hold // why reading stopped before a packet
+	holdID uint16  // holdPacketID: which
+	queue  *[2][]byte
+	count  Counters
+
+	// The tables, each nil until used.
+	alias    *[2]aliases
+	ex       *exchanges // QoS 1 and 2 of the client towards the broker
+	filtered *exchanges // QoS 2 of the broker that we answer ourselves
+	requests *requests
+	held     *filters // granted subscriptions
+
+	ticket      uint32
+	maxDelivery uint32 // bytes; the client's Maximum Packet Size and ours; 0: none
+	maxUpstream uint32 // bytes; the broker's; 0: none
+	window      uint16 // QoS 1 and 2 in flight towards the broker
+	windowPaced bool   // the window is the broker's alone: pace, never end
+	generation  uint16 // of subj
+
+	// Time. All on the driver's clock.
+	now       Time
+	heard     Time // last bytes of the client, or of our reading again
+	sentUp    Time // last bytes to the broker
+	heardDown Time // last bytes of the broker
+	pinged    Time // since when a PINGREQ of ours is unanswered; 0: none is
+	wake      Time // what Effects say
+	deadline  Time // of CONNECT, of CONNACK, of stateClosing; 0: none
+	held1     Time // since when hold[Client] stands
+	denials   bucket
+	packets   bucket
+
+	keepAlive   uint16 // seconds, as the client was told; 0: none
+	keepAliveUp uint16 // as the broker counts
+	ownPings    uint8  // PINGRESPs to swallow
+
+	opaque      bool // to be stateOpaque once dialled
+	connected   bool // CONNACK 0 has passed
+	resumed     bool // with session present
+	auth        bool // CONNECT had an Authentication Method
+	authTurn    bool // the broker sent AUTH before CONNACK: the client answers
+	driverHolds bool // the driver does not read from the client
+	dropped     bool // a packet of this call was refused
+	aliased     bool // a packet of this call told an alias
+	end         *End // in stateClosing
+}
 
 // New starts a session at the client's first byte. now starts the time until
 // the CONNECT must have come.
-func New(set *Settings, now Time) *Session { panic("todo") }
+func New(set *Settings, now Time) *Session {
+	s := &Session{set: set, now: now, heard: now, sentUp: now, heardDown: now}
+	if set.connectTimeout > 0 {
+		s.deadline = now + set.connectTimeout
+	}
+	s.wake = s.deadline
+	return s
+}
 
 // Connect is what the CONNECT asked for, nil before.
-func (s *Session) Connect() *ConnectInfo { panic("todo") }
+func (s *Session) Connect() *ConnectInfo { return s.info }
 
 // Subject is the policy in force, nil before admission.
-func (s *Session) Subject() *policy.Subject { panic("todo") }
+func (s *Session) Subject() *policy.Subject { return s.subj }
 
 // Counters is what s counted so far.
-func (s *Session) Counters() *Counters { panic("todo") }
+func (s *Session) Counters() *Counters { return &s.count }
 
 // Feed pushes bytes of one side in and returns how many were consumed: whole
 // packets, and the payload of a decided PUBLISH as it comes. The driver keeps
-// the rest and feeds it again together with what follows. Nothing is consumed
-// from the client while an answer is awaited, and after the end.
-func (s *Session) Feed(now Time, from mqtt.Side, b []byte, fx *Effects) int { panic("todo") }
+// the rest and feeds it again together with what follows, or, when
+// Effects.Pause of that side was set, alone as soon as a later call leaves it
+// unset. Nothing is consumed from the client while an answer is awaited, and
+// after the end.
+func (s *Session) Feed(now Time, from mqtt.Side, b []byte, fx *Effects) int {
+	s.now = now
+	if len(b) > 0 {
+		if from == mqtt.Client {
+			s.heard = now
+		} else {
+			s.heardDown = now
+		}
+	}
+	s.hold[from] = holdNone
+	pos := 0
+	for pos < len(b) && s.takes(from) {
+		n := s.step(from, b, pos, fx)
+		if n == 0 {
+			fx.Partial[from] = s.hold[from] == holdNone && s.state != stateEnded
+			break
+		}
+		pos += n
+	}
+	if s.half[from].left > 0 {
+		fx.Partial[from] = true
+	}
+	s.count.Bytes[from] += uint64(pos)
+	if s.dropped || s.aliased {
+		s.settleAliases()
+	}
+	s.finish(fx)
+	return pos
+}
 
-// Admit answers NeedVerify. A ticket that is not the awaited one is ignored.
-func (s *Session) Admit(now Time, ticket uint32, a Admission, fx *Effects) { panic("todo") }
+// takes reports whether packets of a side may be read now.
+func (s *Session) takes(from mqtt.Side) bool {
+	switch s.state {
+	case stateOpen, stateOpaque:
+		return true
+	case stateConnect:
+		return true // a broker that speaks first is at fault
+	case stateConnack:
+		return from == mqtt.Broker || !s.set.Can.Reply || s.authTurn
+	case stateClosing:
+		return from == mqtt.Client
+	default:
+		return false
+	}
+}
 
-// Dialled answers NeedDial.
-func (s *Session) Dialled(now Time, ticket uint32, d Dialled, fx *Effects) { panic("todo") }
+// step takes the next packet, or the next piece of one, that begins at b[pos].
+// It returns the bytes consumed; 0: more are needed, or reading is held.
+func (s *Session) step(from mqtt.Side, b []byte, pos int, fx *Effects) int {
+	if s.half[from].left > 0 {
+		return s.through(from, b, pos, fx)
+	}
+	if s.state == stateOpaque {
+		s.forward(fx, from.Peer(), pos, len(b))
+		return len(b) - pos
+	}
+	if s.queue != nil && s.queueFull(from) {
+		return s.wait(from, holdQueue)
+	}
+	if s.state == stateConnack && from == mqtt.Broker {
+		if n, done := s.oldConnack(b, pos, fx); done {
+			return n
+		}
+	}
+	h, err := mqtt.ParseHeader(b[pos:], s.version, from)
+	if err != nil {
+		if err == mqtt.ErrIncomplete {
+			// The first byte says the type: what may not come now is refused
+			// before its length is known.
+			if t := mqtt.Type(b[pos] >> 4); !s.possible(from, t) {
+				return s.misplaced(from, mqtt.Header{Type: t, Len: 1}, b, pos, fx)
+			}
+			return 0
+		}
+		return s.malformed(from, mqtt.Header{Type: mqtt.Type(b[pos] >> 4), Len: 1}, b, pos, err, fx)
+	}
+	if !s.possible(from, h.Type) {
+		return s.misplaced(from, h, b, pos, fx)
+	}
+	if from == mqtt.Client {
+		return s.fromClient(h, b, pos, fx)
+	}
+	return s.fromBroker(h, b, pos, fx)
+}
 
-// Policy puts a new subject in force: after a reload, or when the identity
-// changed.
-func (s *Session) Policy(now Time, subj *policy.Subject, fx *Effects) { panic("todo") }
+// possible reports whether a packet of this type may come now.
+func (s *Session) possible(from mqtt.Side, t mqtt.Type) bool {
+	if from == mqtt.Broker {
+		switch s.state {
+		case stateConnect:
+			return false
+		case stateConnack: // [MQTT-3.2.0-1]
+			return t == mqtt.CONNACK || t == mqtt.AUTH && s.auth
+		}
+		return t != mqtt.CONNACK && (t != mqtt.AUTH || s.auth)
+	}
+	switch {
+	case s.state == stateConnect: // [MQTT-3.1.0-1]
+		return t == mqtt.CONNECT
+	case t == mqtt.CONNECT: // [MQTT-3.1.0-2]
+		return false
+	case t == mqtt.AUTH:
+		return s.auth
+	case s.auth && s.state == stateConnack: // [MQTT-3.1.2-30]
+		return t == mqtt.DISCONNECT
+	}
+	return true
+}
 
-// Tick does what is due.
-func (s *Session) Tick(now Time, fx *Effects) { panic("todo") }
+// fromClient decides a packet of the client that may come now.
+func (s *Session) fromClient(h mqtt.Header, b []byte, pos int, fx *Effects) int {
+	size := h.Size()
+	if s.state == stateConnect {
+		if max := s.set.connectBytes; max > 0 && size > max {
+			return s.fault(mqtt.Client, h, b, pos, faultOf(CauseProtocol, policy.ReasonLimit, policy.RuleConnectBytes), fx)
+		}
+	}
+	if max := s.set.maxPacket; max > 0 && size > max {
+		if !s.set.detect || h.Type == mqtt.CONNECT {
+			return s.fault(mqtt.Client, h, b, pos, faultOf(CauseProtocol, policy.ReasonPacketTooLarge, policy.RuleMaxPacketSize), fx)
+		}
+		if h.Type != mqtt.PUBLISH {
+			return s.passUnread(mqtt.Client, h, b, pos, fx)
+		}
+	}
+	if h.Overlong && !s.set.Can.Rewrite && !s.set.detect {
+		return s.fault(mqtt.Client, h, b, pos, faultOf(CauseMalformed, policy.ReasonMalformed, policy.RuleNone), fx)
+	}
+	if h.Type == mqtt.PUBLISH {
+		return s.publish(h, b, pos, fx)
+	}
+	if len(b)-pos < size {
+		return 0
+	}
+	body := b[pos+h.Len : pos+size]
+	switch h.Type {
+	case mqtt.CONNECT:
+		return s.connect(h, body, b, pos, fx)
+	case mqtt.SUBSCRIBE:
+		return s.subscribe(h, body, b, pos, fx)
+	case mqtt.UNSUBSCRIBE:
+		return s.unsubscribe(h, body, b, pos, fx)
+	case mqtt.PUBACK, mqtt.PUBREC, mqtt.PUBREL, mqtt.PUBCOMP:
+		return s.clientAck(h, body, b, pos, fx)
+	case mqtt.DISCONNECT:
+		return s.clientDisconnect(h, body, b, pos, fx)
+	case mqtt.AUTH:
+		return s.authPacket(mqtt.Client, h, body, b, pos, fx)
+	default: // PINGREQ
+		return s.pass(mqtt.Client, h, b, pos, fx)
+	}
+}
 
-// Lost tells that a side is gone.
-func (s *Session) Lost(now Time, side mqtt.Side, fx *Effects) { panic("todo") }
-
-// End ends the session for a cause of the driver's: drain, revoked, kicked,
-// stalled, an internal fault.
-func (s *Session) End(now Time, e End, fx *Effects) { panic("todo") }
+// fromBroker decides a packet of the broker that may come now.
+func (s *Session) fromBroker(h mqtt.Header, b []byte, pos int, fx *Effects) int {
+	size := h.Size()
+	if h.Overlong && !s.set.Can.Rewrite && !s.set.detect {
+		return s.fault(mqtt.Broker, h, b, pos, faultOf(CauseBrokerFault, policy.ReasonMalformed, policy.RuleNone), fx)
+	}
+	if h.Type == mqtt.PUBLISH {
+		return s.deliver(h, b, pos, fx)
+	}
+	// What has to be buffered whole is bounded; no broker sends such packets.
+	if max := s.set.maxControl; size > max {
+		return s.fault(mqtt.Broker, h, b, pos, faultOf(CauseBrokerFault, policy.ReasonPacketTooLarge, policy.RuleMaxDeliverySize), fx)
+	}
+	if len(b)-pos < size {
+		return 0
+	}
+	body := b[pos+h.Len : pos+size]
+	switch h.Type {
+	case mqtt.CONNACK:
+		return s.connack(h, body, b, pos, fx)
+	case mqtt.PUBACK, mqtt.PUBREC, mqtt.PUBREL, mqtt.PUBCOMP:
+		return s.brokerAck(h, body, b, pos, fx)
+	case mqtt.SUBACK, mqtt.UNSUBACK:
+		return s.suback(h, body, b, pos, fx)
+	case mqtt.PINGRESP:
+		if s.ownPings > 0 {
+			s.ownPings, s.pinged = s.ownPings-1, 0
+			s.tally(mqtt.Broker, h)
+			return size
+		}
+		return s.pass(mqtt.Broker, h, b, pos, fx)
+	case mqtt.DISCONNECT:
+		return s.brokerDisconnect(h, body, b, pos, fx)
+	default: // AUTH
+		return s.authPacket(mqtt.Broker, h, body, b, pos, fx)
+	}
+}

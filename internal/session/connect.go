@@ -1,0 +1,306 @@
+package session
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
+)
+
+// ConnectInfo is what a CONNECT asks for, in strings that belong to the
+// session. Valid from NeedVerify on; Password is nil after Admit.
+type ConnectInfo struct {
+	Version     mqtt.Version
+	Assigned    bool
+	CleanStart  bool
+	HasUsername bool
+	HasPassword bool
+	KeepAlive   uint16
+	ClientID    string // as sent; with Assigned as assigned by us
+	Username    string
+	Password    []byte
+	AuthMethod  string // "" none
+}
+
+// Admission answers NeedVerify: a Subject when admitted, else why not.
+type Admission struct {
+	Subject *policy.Subject // nil: refused
+	Reason  policy.Reason
+	Rule    policy.RuleRef
+	// Detected is set in detect-only: Subject is bound to the claimed name,
+	// unverified, and Reason says why it would have been refused.
+	Detected bool
+}
+
+// Dialled answers NeedDial.
+type Dialled struct {
+	OK       bool
+	Upstream *config.Upstream // which one: credentials, client id
+}
+
+// start is a CONNECT on its way, until CONNACK has passed.
+type start struct {
+	h         mqtt.Header
+	pos       int    // where it began in its Feed's input
+	raw       []byte // its body
+	c         mqtt.Connect
+	will      policy.Verdict
+	detected  bool // admitted although it would have been refused
+	upID      string
+	expiry    uint32 // session expiry as sent upstream
+	lowered   bool   // below what the client asked for
+	aliasMax  uint16 // as sent upstream: what the broker may use
+	keepAlive uint16 // what we cap it to; 0: not at all
+}
+
+// connect takes a whole CONNECT: the checks that need nobody else, then the
+// question who it is.
+func (s *Session) connect(h mqtt.Header, body, b []byte, pos int, fx *Effects) int {
+	st := &start{h: h, pos: pos, raw: bytes.Clone(body)}
+	s.tally(mqtt.Client, h)
+	if err := st.c.Parse(st.raw); err != nil {
+		if me, ok := err.(*mqtt.Error); ok && me.Code == mqtt.UnsupportedVersion && !s.set.detect { //nolint:errorlint // mqtt never wraps
+			s.version = refusalVersion(st.raw)
+			return s.refused(h, pos, policy.ReasonVersion, policy.RuleProtocolVersions, fx)
+		}
+		s.count.Packets[mqtt.Client]-- // fault counts nothing, opaque bytes are no packets
+		return s.malformed(mqtt.Client, h, b, pos, err, fx)
+	}
+	c := &st.c
+	s.version, s.start = c.Version, st
+	s.info = &ConnectInfo{
+		Version: c.Version, ClientID: string(c.ClientID), CleanStart: c.CleanStart, KeepAlive: c.KeepAlive,
+		Username: string(c.Username), HasUsername: c.HasUsername,
+		Password: c.Password, HasPassword: c.HasPassword, AuthMethod: string(c.AuthMethod),
+	}
+	s.auth = c.HasAuthMethod
+	s.keepAlive, s.keepAliveUp = c.KeepAlive, c.KeepAlive
+	if r, rule := s.connectLimits(c); r != policy.ReasonNone {
+		if s.blocksConnect(r, rule, fx) {
+			return s.refused(h, pos, r, rule, fx)
+		}
+	}
+	s.state, s.deadline = stateVerify, 0
+	s.ticket++
+	fx.Need, fx.Ticket = NeedVerify, s.ticket
+	s.schedule()
+	return h.Size()
+}
+
+// refusalVersion is the version whose CONNACK a client of an unknown protocol
+// level understands: bridges set 0x80 on a 3.x level and retry plainly when
+// they are told so, later levels are taken to read 5.0's.
+func refusalVersion(body []byte) mqtt.Version {
+	if len(body) < 2 {
+		return mqtt.V311
+	}
+	n := int(body[0])<<8 | int(body[1])
+	if len(body) < 2+n+1 {
+		return mqtt.V311
+	}
+	if level := body[2+n] &^ 0x80; level >= byte(mqtt.V5) {
+		return mqtt.V5
+	}
+	return mqtt.V311
+}
+
+// connectLimits checks what needs no identity. It also assigns a client id.
+func (s *Session) connectLimits(c *mqtt.Connect) (policy.Reason, policy.RuleRef) {
+	cfg := s.set.Config
+	l := &cfg.General.Limits
+	if !s.set.speaks(c.Version) {
+		return policy.ReasonVersion, policy.RuleProtocolVersions
+	}
+	if l.UserProperties > 0 && c.UserProperties > l.UserProperties {
+		return policy.ReasonLimit, policy.RuleUserProperties
+	}
+	if most := l.KeepAliveSecs; most > 0 && (c.KeepAlive == 0 || int(c.KeepAlive) > most) {
+		if c.Version != mqtt.V5 {
+			return policy.ReasonLimit, ruleKeepAlive
+		}
+		if s.set.Can.Rewrite {
+			s.start.keepAlive = uint16(min(most, 0xFFFF))
+		}
+	}
+	if most := l.WillDelaySecs; most > 0 && c.HasWill && int64(c.Will.Delay) > most && !s.set.Can.Rewrite {
+		return policy.ReasonLimit, policy.RuleWillDelay
+	}
+	if len(c.ClientID) > 0 {
+		return policy.ReasonNone, policy.RuleNone
+	}
+	a := &cfg.Auth
+	switch {
+	case a.ClientIDPattern != nil:
+		return policy.ReasonClientID, policy.RuleClientIDPattern
+	case a.MinClientIDLength >= 1:
+		return policy.ReasonClientID, policy.RuleClientIDLength
+	case !c.CleanStart: // [MQTT-3.1.3-8]
+		return policy.ReasonClientID, policy.RuleEmptyClientID
+	}
+	if s.set.Can.Rewrite {
+		s.info.ClientID, s.info.Assigned = s.assign(a.ClientIDTemplate), true
+	}
+	return policy.ReasonNone, policy.RuleNone
+}
+
+// assign makes the id of a client that sent none.
+func (s *Session) assign(template string) string {
+	if template == "" {
+		return "gw-" + s.set.NewID()
+	}
+	id := strings.ReplaceAll(template, "%u", s.info.Username)
+	if cut, open := strings.CutSuffix(id, "*"); open && strings.HasSuffix(template, "*") {
+		id = cut + s.set.NewID()
+	}
+	return id
+}
+
+// blocksConnect reports a CONNECT that is refused. False: detect-only, it goes
+// on.
+func (s *Session) blocksConnect(r policy.Reason, rule policy.RuleRef, fx *Effects) bool {
+	if !s.set.detect {
+		return true
+	}
+	s.start.detected = true
+	e := s.connectEvent(KindDetected, DecisionDetect)
+	e.Reason, e.Rule = r, rule
+	s.event(fx, e)
+	return false
+}
+
+// connectEvent is an event about the CONNECT, with its will where it has one.
+func (s *Session) connectEvent(k Kind, d Decision) Event {
+	e := Event{Kind: k, Decision: d, Rule: policy.RuleNone, Packet: mqtt.CONNECT, From: mqtt.Client}
+	if st := s.start; st != nil && st.c.HasWill {
+		w := &st.c.Will
+		e.Topic, e.QoS, e.Retain, e.PayloadBytes = w.Topic, w.QoS, w.Retain, len(w.Payload)
+	}
+	return e
+}
+
+// refused refuses a CONNECT that Feed is at.
+func (s *Session) refused(h mqtt.Header, pos int, r policy.Reason, rule policy.RuleRef, fx *Effects) int {
+	s.verdict(fx, mqtt.Client, h, 0, pos, DecisionClose, r, rule)
+	s.refuse(End{Cause: CauseRefused, Reason: r, Rule: rule}, fx)
+	return h.Size()
+}
+
+// refuse ends the session before CONNACK 0, with a CONNACK that says why.
+func (s *Session) refuse(e End, fx *Effects) {
+	ev := s.connectEvent(KindBlocked, DecisionClose)
+	ev.Reason, ev.Rule = e.Reason, e.Rule
+	s.event(fx, ev)
+	s.ending(e, fx)
+}
+
+// Admit answers NeedVerify. A ticket that is not the awaited one is ignored.
+// In the agent door the PacketVerdict of the CONNECT comes here; its place is
+// in the input of the Feed that asked.
+func (s *Session) Admit(now Time, ticket uint32, a Admission, fx *Effects) {
+	s.now = now
+	if s.state == stateVerify && ticket == s.ticket {
+		s.admit(a, fx)
+	}
+	s.finish(fx)
+}
+
+func (s *Session) admit(a Admission, fx *Effects) {
+	s.info.Password = nil
+	s.heard = s.now // until now we did not read
+	st := s.start
+	if a.Subject == nil {
+		s.refused(st.h, st.pos, a.Reason, a.Rule, fx)
+		return
+	}
+	s.subj = a.Subject
+	if a.Detected {
+		s.blocksConnect(a.Reason, a.Rule, fx)
+	}
+	if v := s.subj.Connect(nil); !v.Allowed() && s.blocksConnect(v.Reason, v.Rule, fx) {
+		s.refused(st.h, st.pos, v.Reason, v.Rule, fx)
+		return
+	}
+	if st.c.HasWill && !s.decideWill(fx) {
+		return
+	}
+	if s.set.Can.Reply {
+		s.needDial(fx)
+		return
+	}
+	d := DecisionAllow
+	if st.detected {
+		d = DecisionDetect
+	}
+	s.verdict(fx, mqtt.Client, st.h, 0, st.pos, d, policy.ReasonNone, policy.RuleNone)
+	s.state, st.aliasMax = stateConnack, st.c.TopicAliasMaximum
+	s.limitDeliveries(&st.c)
+	s.schedule()
+}
+
+// decideWill decides the will; false: the CONNECT was refused for it.
+func (s *Session) decideWill(fx *Effects) bool {
+	st := s.start
+	w := &st.c.Will
+	v := s.subj.Will(policy.Message{
+		Topic: topicUp(w.Topic), ResponseTopic: w.ResponseTopic, QoS: w.QoS, Retain: w.Retain,
+		PacketSize: st.h.Size(), PayloadSize: len(w.Payload), Payload: w.Payload, UserProperties: w.UserProperties,
+	}, nil)
+	rewrite := s.set.Can.Rewrite
+	strips := v.ClearRetain && w.Retain
+	switch {
+	case !v.Allowed(), v.RemoveWill && !rewrite:
+		r := v.Reason
+		if r == policy.ReasonNone {
+			r = policy.ReasonWill
+		}
+		if s.blocksConnect(r, v.Rule, fx) {
+			s.refused(st.h, st.pos, r, v.Rule, fx)
+			return false
+		}
+		st.will = policy.Verdict{Outcome: policy.Allow, QoS: w.QoS}
+		return true
+	case s.set.detect:
+		st.will = policy.Verdict{Outcome: policy.Allow, QoS: w.QoS}
+		return true
+	}
+	st.will = v
+	if v.RemoveWill {
+		s.willEvent(KindWillRemoved, DecisionRewrite, v.Reason, v.Rule, fx)
+		return true
+	}
+	d, lowered, stripped := DecisionRewrite, KindQoSDowngraded, KindRetainStripped
+	if !rewrite {
+		d, lowered, stripped = DecisionAllow, KindQoSOverLimit, KindRetainedOverLimit
+	}
+	if v.QoS < w.QoS {
+		s.willEvent(lowered, d, policy.ReasonQoS, v.Modifier, fx)
+	}
+	if strips {
+		s.willEvent(stripped, d, policy.ReasonRetained, v.Modifier, fx)
+	}
+	return true
+}
+
+func (s *Session) willEvent(k Kind, d Decision, r policy.Reason, rule policy.RuleRef, fx *Effects) {
+	e := s.connectEvent(k, d)
+	e.Reason, e.Rule = r, rule
+	s.event(fx, e)
+}
+
+// needDial asks for a broker connection.
+func (s *Session) needDial(fx *Effects) {
+	s.state, s.deadline = stateDial, 0
+	s.ticket++
+	fx.Need, fx.Ticket = NeedDial, s.ticket
+	s.schedule()
+}
+
+// limitDeliveries sets what the client takes at most.
+func (s *Session) limitDeliveries(c *mqtt.Connect) {
+	s.maxDelivery = c.MaximumPacketSize
+	if most := s.set.maxDelivery; most > 0 && !s.set.detect && (s.maxDelivery == 0 || uint64(most) < uint64(s.maxDelivery)) {
+		s.maxDelivery = uint32(most)
+	}
+}

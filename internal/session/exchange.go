@@ -1,0 +1,113 @@
+package session
+
+// stage is how far a message of QoS 1 or 2 has come towards the broker.
+type stage uint8
+
+const (
+	stageSent1    stage = 1 + iota // QoS 1 forwarded: PUBACK is awaited
+	stageSent2                     // QoS 2 forwarded: PUBREC is awaited
+	stageReleased                  // PUBREC has come: PUBCOMP is awaited
+	stageLowered                   // QoS 2 sent as QoS 1: its PUBACK becomes PUBREC
+	stageOurs                      // PUBREC came from us, or its like: PUBREL is ours to answer
+	stageSwallow                   // PUBREL was answered by us and forwarded too: the broker's PUBCOMP is swallowed
+)
+
+// exchange is one packet id in use.
+type exchange struct {
+	id    uint16 // 0: free slot
+	stage stage
+	again bool // a DUP on a resumed session: the broker may hold the id as well
+}
+
+// exchanges are the packet ids in use in one direction: open addressing by the
+// id itself, which most clients count up. A nil table is empty.
+type exchanges struct {
+	slots []exchange // a power of two
+	n     int
+	sent1 int // in stageSent1
+}
+
+const (
+	leastSlots = 8
+	keptSlots  = 64 // an empty table larger than this is freed
+)
+
+func (e *exchanges) find(id uint16) int {
+	mask := len(e.slots) - 1
+	for i := int(id) & mask; ; i = (i + 1) & mask {
+		if x := e.slots[i].id; x == id || x == 0 {
+			return i
+		}
+	}
+}
+
+// get returns the exchange of an id, nil when there is none. It is valid until
+// the next put or remove.
+func (e *exchanges) get(id uint16) *exchange {
+	if e == nil || e.n == 0 {
+		return nil
+	}
+	if x := &e.slots[e.find(id)]; x.id == id {
+		return x
+	}
+	return nil
+}
+
+// full reports whether as many are in use as a window takes; 0 is no window.
+func (e *exchanges) full(window uint16) bool {
+	return e != nil && window > 0 && e.n >= int(window)
+}
+
+// put sets the stage of an id. The table holds at most 65,535: there are no
+// more ids.
+func (e *exchanges) put(id uint16, st stage, again bool) {
+	if 4*(e.n+1) > 3*len(e.slots) {
+		e.grow()
+	}
+	x := &e.slots[e.find(id)]
+	if x.id == 0 {
+		e.n++
+	} else if x.stage == stageSent1 {
+		e.sent1--
+	}
+	if st == stageSent1 {
+		e.sent1++
+	}
+	*x = exchange{id: id, stage: st, again: again}
+}
+
+func (e *exchanges) grow() {
+	old := e.slots
+	e.slots = make([]exchange, max(2*len(old), leastSlots))
+	for _, x := range old {
+		if x.id != 0 {
+			e.slots[e.find(x.id)] = x
+		}
+	}
+}
+
+// remove frees an id that is in use.
+func (e *exchanges) remove(id uint16) {
+	i := e.find(id)
+	if e.slots[i].id != id {
+		return
+	}
+	if e.slots[i].stage == stageSent1 {
+		e.sent1--
+	}
+	e.n--
+	if e.n == 0 && len(e.slots) > keptSlots {
+		e.slots = nil
+		return
+	}
+	// Shift back what probing had pushed over the freed slot.
+	mask := len(e.slots) - 1
+	e.slots[i] = exchange{}
+	for j := (i + 1) & mask; e.slots[j].id != 0; j = (j + 1) & mask {
+		home := int(e.slots[j].id) & mask
+		if (j-home)&mask >= (j-i)&mask {
+			e.slots[i], e.slots[j] = e.slots[j], exchange{}
+			i = j
+		}
+	}
+}

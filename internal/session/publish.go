@@ -1,0 +1,375 @@
+package session
+
+import (
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
+)
+
+// headLen is how many bytes of a PUBLISH stand before its payload, told from
+// the few bytes that say so, however often it is asked. While they are not
+// there it is more than len(body).
+func headLen(h mqtt.Header, v mqtt.Version, body []byte) int {
+	if len(body) < 2 {
+		return len(body) + 1
+	}
+	n := 2 + int(body[0])<<8 + int(body[1])
+	if h.Flags&0x06 != 0 {
+		n += 2
+	}
+	if v != mqtt.V5 {
+		return n
+	}
+	props := 0
+	for shift := 0; shift < 28; shift += 7 {
+		if n >= len(body) {
+			return n + 1
+		}
+		c := body[n]
+		n++
+		props |= int(c&0x7F) << shift
+		if c < 0x80 {
+			break
+		}
+	}
+	return n + props
+}
+
+// head parses what stands before the payload of a PUBLISH at b[pos]. ok false:
+// more bytes are needed.
+func (s *Session) head(p *mqtt.Publish, h mqtt.Header, b []byte, pos int) (n int, err error, ok bool) { //nolint:revive // err is the packet's
+	body := b[pos+h.Len:]
+	whole := len(body) >= h.Length
+	if whole {
+		body = body[:h.Length]
+	} else if len(body) < min(headLen(h, s.version, body), h.Length) {
+		return 0, nil, false
+	}
+	n, err = p.ParseHead(h, s.version, body)
+	if err == mqtt.ErrIncomplete && !whole {
+		return 0, nil, false
+	}
+	return n, err, true
+}
+
+// publish decides a PUBLISH of the client: at its head, when nothing wants the
+// payload.
+func (s *Session) publish(h mqtt.Header, b []byte, pos int, fx *Effects) int {
+	inspects := s.subj.Inspects()
+	if inspects && len(b)-pos < h.Size() {
+		return 0
+	}
+	msg := message{h: h, b: b, pos: pos}
+	p := &msg.p
+	n, err, ok := s.head(p, h, b, pos)
+	if !ok {
+		return 0
+	}
+	if err != nil {
+		return s.malformed(mqtt.Client, h, b, pos, err, fx)
+	}
+	if p.QoS > 0 && s.occupied(p.PacketID) {
+		return s.wait(mqtt.Client, holdPacketID)
+	}
+	topic, code := s.resolve(mqtt.Client, p)
+	if code != mqtt.Success {
+		f := faultOf(CauseProtocol, policy.ReasonProtocol, policy.RuleNone)
+		if f.Code = code; code == mqtt.TopicAliasInvalid {
+			f.Rule = policy.RuleTopicAliases
+		}
+		return s.fault(mqtt.Client, h, b, pos, f, fx)
+	}
+	m := policy.Message{
+		Topic: topic, ResponseTopic: p.ResponseTopic, QoS: p.QoS, Retain: p.Retain,
+		PacketSize: h.Size(), PayloadSize: h.Length - n, UserProperties: p.UserProperties,
+	}
+	if inspects {
+		m.Payload = b[pos+h.Len+n : pos+h.Size()]
+	}
+	v := s.subj.Publish(m, nil)
+	// The rate limit stands here: what limits and ACL let through is charged,
+	// and a refusal by rate comes before one by QoS, retained or inspection.
+	// `delay` is a hold with a time.
+	msg.topic, msg.head = topic, n
+	if !v.Allowed() && !s.set.detect {
+		return s.publishDenied(&msg, v, fx)
+	}
+	return s.publishAllowed(&msg, v, fx)
+}
+
+// message is a PUBLISH at hand. The view is part of it, not pointed to, so that
+// it stays on the stack.
+type message struct {
+	h     mqtt.Header
+	p     mqtt.Publish
+	topic []byte // the real one
+	head  int    // bytes of the body before the payload
+	b     []byte // the input
+	pos   int    // where the packet begins in it
+}
+
+// event is what the audit is told about a message.
+func (m *message) event(k Kind, d Decision, from mqtt.Side, r policy.Reason, rule policy.RuleRef) Event {
+	return Event{
+		Kind: k, Decision: d, Reason: r, Rule: rule, Packet: mqtt.PUBLISH, From: from,
+		Topic: m.topic, QoS: m.p.QoS, Retain: m.p.Retain, PayloadBytes: m.h.Length - m.head,
+	}
+}
+
+// publishAllowed forwards a PUBLISH, changed where the verdict says so. A
+// verdict that denies is one of detect-only.
+func (s *Session) publishAllowed(m *message, v policy.Verdict, fx *Effects) int {
+	p := &m.p
+	qos, strip := min(v.QoS, p.QoS), v.ClearRetain && p.Retain
+	if s.set.detect {
+		qos, strip = p.QoS, false
+	}
+	plain := s.plain(mqtt.Client, p)
+	if !plain && !s.set.Can.Rewrite {
+		// The broker was not told this alias: it would read another topic.
+		return s.fault(mqtt.Client, m.h, m.b, m.pos, faultOf(CauseProtocol, policy.ReasonUninspectable, policy.RuleTopicAliases), fx)
+	}
+	if !plain && s.maxUpstream > 0 && uint64(m.h.Size()+len(m.topic)) > uint64(s.maxUpstream) {
+		// With its topic in place of the alias it is more than the broker takes.
+		return s.publishDenied(m, policy.Verdict{Reason: policy.ReasonPacketTooLarge, Rule: policy.RuleMaxPacketSize}, fx)
+	}
+	var then reply
+	if p.QoS > 0 && s.set.Can.Reply && !s.set.detect {
+		var act action
+		if act, then = s.enter(p, qos); act != actForward {
+			return s.notForwarded(m, act, then, fx)
+		}
+	}
+	if !s.tally(mqtt.Client, m.h) {
+		return s.flood(m.h, m.pos, fx)
+	}
+	decision := DecisionAllow
+	switch {
+	case !v.Allowed():
+		decision = DecisionDetect
+		s.event(fx, m.event(KindDetected, decision, mqtt.Client, v.Reason, v.Rule))
+	case qos < p.QoS || strip:
+		decision = s.reportChange(m, v, qos, strip, fx)
+	case s.set.includeAll:
+		s.event(fx, m.event(KindAllowed, decision, mqtt.Client, policy.ReasonNone, v.Rule))
+	}
+	if fx.WantVerdicts {
+		s.verdict(fx, mqtt.Client, m.h, p.QoS, m.pos, decision, v.Reason, v.Rule)
+	}
+	s.tell(mqtt.Client, p)
+	at, skip := -1, 0
+	if s.set.Can.Rewrite && (qos < p.QoS || strip || !plain) {
+		at, skip = len(fx.Scratch), m.h.Len+m.head
+		fx.Scratch = s.rewritten(m, qos, strip).AppendHead(fx.Scratch, s.version, m.h.Length-m.head)
+	}
+	n := s.passBody(mqtt.Client, m.h, m.b, m.pos, at, skip, fx)
+	if then.typ != 0 {
+		if s.half[mqtt.Client].left > 0 {
+			s.half[mqtt.Client].then = then
+		} else {
+			s.reply(mqtt.Client, then, fx)
+		}
+	}
+	return n
+}
+
+// rewritten is the PUBLISH that goes upstream instead.
+func (s *Session) rewritten(m *message, qos byte, strip bool) *mqtt.Publish {
+	p := m.p
+	p.Topic = m.topic
+	if qos < p.QoS {
+		// DUP says that the broker may have seen this id: only a session that
+		// it resumed can have.
+		p.QoS, p.Dup = qos, p.Dup && s.resumed && qos > 0
+	}
+	if strip {
+		p.Retain = false
+	}
+	return &p
+}
+
+// reportChange reports a lowered QoS and a cleared retain flag: done, or, in
+// the door that cannot, only seen.
+func (s *Session) reportChange(m *message, v policy.Verdict, qos byte, strip bool, fx *Effects) Decision {
+	d, lowered, stripped := DecisionRewrite, KindQoSDowngraded, KindRetainStripped
+	if !s.set.Can.Rewrite {
+		d, lowered, stripped = DecisionAllow, KindQoSOverLimit, KindRetainedOverLimit
+	}
+	if qos < m.p.QoS {
+		s.event(fx, m.event(lowered, d, mqtt.Client, policy.ReasonQoS, v.Modifier))
+	}
+	if strip {
+		s.event(fx, m.event(stripped, d, mqtt.Client, policy.ReasonRetained, v.Modifier))
+	}
+	return d
+}
+
+// action is what becomes of an allowed PUBLISH by its packet id.
+type action uint8
+
+const (
+	actForward  action = iota
+	actHold            // as many are in flight as the broker takes
+	actRepeat          // a DUP of one that is on its way already
+	actBusy            // the id is in use
+	actOverflow        // more than the Receive Maximum
+)
+
+// enter takes a packet id into use for a message that goes on with the given
+// QoS. then is what the client is answered by us when the bytes are upstream.
+func (s *Session) enter(p *mqtt.Publish, qos byte) (act action, then reply) {
+	x := s.ex.get(p.PacketID)
+	if x != nil && (x.stage == stageLowered || x.stage == stageOurs) {
+		switch {
+		case !p.Dup || p.QoS != 2:
+			return actBusy, reply{}
+		case x.stage == stageOurs:
+			return actRepeat, reply{typ: mqtt.PUBREC, id: p.PacketID}
+		}
+		return actRepeat, reply{}
+	}
+	if qos == 0 && p.QoS == 1 {
+		return actForward, reply{typ: mqtt.PUBACK, id: p.PacketID}
+	}
+	if x == nil {
+		if act := s.room(); act != actForward {
+			return act, reply{}
+		}
+	}
+	if s.ex == nil {
+		s.ex = new(exchanges)
+	}
+	again := p.Dup && s.resumed
+	switch {
+	case p.QoS == 1:
+		s.ex.put(p.PacketID, stageSent1, again)
+	case qos == 2:
+		s.ex.put(p.PacketID, stageSent2, again)
+	case qos == 1:
+		s.ex.put(p.PacketID, stageLowered, again)
+	default:
+		s.ex.put(p.PacketID, stageOurs, again)
+		then = reply{typ: mqtt.PUBREC, id: p.PacketID}
+	}
+	return actForward, then
+}
+
+// room reports whether one more message may be in flight towards the broker.
+//
+// Clients that ignore the Receive Maximum exist (Paho Python, MQTT.js). Beyond
+// the broker's figure, and in 3.x, which has none, reading waits while the
+// broker alone can make room, by PUBACK; a PUBREL that would make room may lie
+// behind. Beyond a figure that we announced it is the client's error.
+func (s *Session) room() action {
+	if !s.ex.full(s.window) {
+		return actForward
+	}
+	switch {
+	case !s.windowPaced:
+		return actOverflow
+	case s.ex.sent1 > 0:
+		return actHold
+	case s.set.maxWindow > 0 && s.ex.n >= s.set.maxWindow:
+		return actOverflow
+	}
+	return actForward
+}
+
+// notForwarded does what enter found instead of forwarding.
+func (s *Session) notForwarded(m *message, act action, then reply, fx *Effects) int {
+	switch act {
+	case actHold:
+		return s.wait(mqtt.Client, holdWindow)
+	case actRepeat:
+		if !s.tally(mqtt.Client, m.h) {
+			return s.flood(m.h, m.pos, fx)
+		}
+		s.verdict(fx, mqtt.Client, m.h, m.p.QoS, m.pos, DecisionRewrite, policy.ReasonNone, policy.RuleNone)
+		return s.dropBody(mqtt.Client, m.h, m.b, m.pos, then, fx)
+	case actBusy:
+		if s.version == mqtt.V5 {
+			s.tally(mqtt.Client, m.h)
+			then = reply{typ: mqtt.PUBACK, id: m.p.PacketID, code: mqtt.PacketIDInUse}
+			if m.p.QoS == 2 {
+				then.typ = mqtt.PUBREC
+			}
+			s.event(fx, m.event(KindBlocked, DecisionDrop, mqtt.Client, policy.ReasonProtocol, policy.RuleNone))
+			s.verdict(fx, mqtt.Client, m.h, m.p.QoS, m.pos, DecisionDrop, policy.ReasonProtocol, policy.RuleNone)
+			return s.dropBody(mqtt.Client, m.h, m.b, m.pos, then, fx)
+		}
+		return s.misplaced(mqtt.Client, m.h, m.b, m.pos, fx)
+	}
+	return s.overflow(m, fx)
+}
+
+// overflow ends the connection for more messages in flight than we keep.
+func (s *Session) overflow(m *message, fx *Effects) int {
+	f := faultOf(CauseProtocol, policy.ReasonLimit, policy.RuleReceiveMaximum)
+	f.Code = mqtt.ReceiveMaximumExceeded
+	return s.fault(mqtt.Client, m.h, m.b, m.pos, f, fx)
+}
+
+// publishDenied refuses a PUBLISH.
+func (s *Session) publishDenied(m *message, v policy.Verdict, fx *Effects) int {
+	p := &m.p
+	if !s.tally(mqtt.Client, m.h) {
+		return s.flood(m.h, m.pos, fx)
+	}
+	closes := s.set.onDeny == onDenyDisconnect || s.set.agentClose && p.QoS > 0
+	d := DecisionDrop
+	if closes {
+		d = DecisionClose
+	}
+	s.event(fx, m.event(KindBlocked, d, mqtt.Client, v.Reason, v.Rule))
+	if s.denied() {
+		return s.tooManyDenials(m.h, m.b, m.pos, fx)
+	}
+	s.verdict(fx, mqtt.Client, m.h, p.QoS, m.pos, d, v.Reason, v.Rule)
+	if closes {
+		s.ending(faultOf(CausePolicy, v.Reason, v.Rule), fx)
+		return min(m.h.Size(), len(m.b)-m.pos)
+	}
+	var then reply
+	if p.QoS > 0 && s.set.Can.Reply && s.set.onDeny == onDenyAck {
+		then = reply{typ: mqtt.PUBACK, id: p.PacketID, code: ackCode(s.version, v.Reason)}
+		if p.QoS == 2 {
+			then.typ = mqtt.PUBREC
+			if s.version != mqtt.V5 {
+				if s.ex.get(p.PacketID) == nil && s.ex.full(s.window) {
+					return s.overflow(m, fx)
+				}
+				if s.ex == nil {
+					s.ex = new(exchanges)
+				}
+				s.ex.put(p.PacketID, stageOurs, p.Dup && s.resumed)
+			}
+		}
+	}
+	return s.dropBody(mqtt.Client, m.h, m.b, m.pos, then, fx)
+}
+
+// denied counts a refused packet; true: it is one too many.
+func (s *Session) denied() bool {
+	s.count.Denials++
+	return !s.denials.take(s.now, s.set.denialRate)
+}
+
+// tooManyDenials ends the connection: denial is never free.
+func (s *Session) tooManyDenials(h mqtt.Header, b []byte, pos int, fx *Effects) int {
+	s.verdict(fx, mqtt.Client, h, 0, pos, DecisionClose, policy.ReasonLimit, policy.RuleDenialsPerMinute)
+	s.ending(faultOf(CausePolicy, policy.ReasonLimit, policy.RuleDenialsPerMinute), fx)
+	return min(h.Size(), len(b)-pos)
+}
+
+// occupied reports whether a packet id is in use by a request of ours, or by
+// the tail of an exchange that the client believes finished.
+func (s *Session) occupied(id uint16) bool {
+	if s.requests.owns(id) {
+		s.holdID = id
+		return true
+	}
+	if x := s.ex.get(id); x != nil && x.stage == stageSwallow {
+		s.holdID = id
+		return true
+	}
+	return false
+}

@@ -1,0 +1,281 @@
+package session
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
+)
+
+const (
+	// maxWaiting bounds the bytes of filters that wait for their answers;
+	// reading waits beyond it.
+	maxWaiting = 1 << 20
+	// maxOwn bounds our own UNSUBSCRIBEs that wait for an answer.
+	maxOwn = 256
+	// ownBytes is about how large we make one.
+	ownBytes = 64 << 10
+)
+
+// request is a SUBSCRIBE or UNSUBSCRIBE that the broker has to answer.
+type request struct {
+	id         uint16
+	typ        mqtt.Type
+	own        bool // ours: the answer is swallowed
+	split      bool // the broker was asked for less than the client asked for
+	generation uint16
+	asked      int // codes to come
+	filters    []asked
+}
+
+// asked is one filter of a request, in the client's order.
+type asked struct {
+	filter string
+	code   byte // our answer, when it was refused
+	sent   bool // the broker answers
+}
+
+// requests are those outstanding. A nil table is empty.
+type requests struct {
+	list  []request
+	own   int
+	bytes int // of filters
+}
+
+func (r *requests) find(id uint16, typ mqtt.Type) int {
+	if r == nil {
+		return -1
+	}
+	return slices.IndexFunc(r.list, func(q request) bool { return q.id == id && q.typ == typ })
+}
+
+// uses reports whether some request has the id.
+func (r *requests) uses(id uint16) bool {
+	return r != nil && slices.ContainsFunc(r.list, func(q request) bool { return q.id == id })
+}
+
+// owns reports whether a request of ours has the id.
+func (r *requests) owns(id uint16) bool {
+	return r != nil && r.own > 0 && slices.ContainsFunc(r.list, func(q request) bool { return q.own && q.id == id })
+}
+
+// pending is how many filters the broker has been asked to subscribe to.
+func (r *requests) pending() int {
+	if r == nil {
+		return 0
+	}
+	n := 0
+	for i := range r.list {
+		if r.list[i].typ == mqtt.SUBSCRIBE {
+			n += r.list[i].asked
+		}
+	}
+	return n
+}
+
+// heavy reports whether reading must wait for answers.
+func (r *requests) heavy() bool { return r != nil && r.bytes > maxWaiting }
+
+func (r *requests) add(q request) {
+	r.list = append(r.list, q)
+	if q.own {
+		r.own++
+	}
+	r.bytes += q.bytes()
+}
+
+func (q *request) bytes() int {
+	n := 0
+	for i := range q.filters {
+		n += len(q.filters[i].filter)
+	}
+	return n
+}
+
+func (r *requests) remove(i int) {
+	if r.list[i].own {
+		r.own--
+	}
+	r.bytes -= r.list[i].bytes()
+	r.list = slices.Delete(r.list, i, i+1)
+	if len(r.list) == 0 {
+		*r = requests{}
+	}
+}
+
+func shared(filter string) bool { return strings.HasPrefix(filter, "$share/") }
+
+// request notes that the broker has to answer q.
+func (s *Session) request(q request) {
+	if s.requests == nil {
+		s.requests = new(requests)
+	}
+	q.generation = s.generation
+	s.requests.add(q)
+}
+
+// mayRequest checks the table before one more request of the client: a hold, an
+// end, or room. ok: there is room. Else n is what step returns.
+func (s *Session) mayRequest(id uint16, h mqtt.Header, b []byte, pos int, fx *Effects) (n int, ok bool) {
+	if s.set.detect {
+		return 0, true
+	}
+	if s.occupied(id) {
+		return s.wait(mqtt.Client, holdPacketID), false
+	}
+	if s.requests.heavy() {
+		return s.wait(mqtt.Client, holdRequests), false
+	}
+	if s.requests.uses(id) { // [MQTT-2.2.1-3]
+		return s.misplaced(mqtt.Client, h, b, pos, fx), false
+	}
+	if most := s.set.Config.General.Limits.OutstandingRequests; most > 0 && s.requests != nil && len(s.requests.list)-s.requests.own >= most {
+		return s.fault(mqtt.Client, h, b, pos, faultOf(CauseProtocol, policy.ReasonLimit, policy.RuleOutstandingRequests), fx), false
+	}
+	return 0, true
+}
+
+// suback takes SUBACK and UNSUBACK: the client gets the answer to what it
+// asked, in its order [MQTT-3.9.3-1].
+func (s *Session) suback(h mqtt.Header, body, b []byte, pos int, fx *Effects) int {
+	var a mqtt.Suback
+	if err := a.Parse(h, s.version, body); err != nil {
+		return s.malformed(mqtt.Broker, h, b, pos, err, fx)
+	}
+	typ := mqtt.SUBSCRIBE
+	if h.Type == mqtt.UNSUBACK {
+		typ = mqtt.UNSUBSCRIBE
+	}
+	i := s.requests.find(a.PacketID, typ)
+	if i < 0 {
+		if s.set.detect {
+			return s.pass(mqtt.Broker, h, b, pos, fx)
+		}
+		return s.misplaced(mqtt.Broker, h, b, pos, fx)
+	}
+	q := s.requests.list[i]
+	coded := typ == mqtt.SUBSCRIBE || s.version == mqtt.V5
+	if coded && len(a.Codes) != q.asked && !s.set.detect {
+		return s.misplaced(mqtt.Broker, h, b, pos, fx)
+	}
+	s.requests.remove(i)
+	if q.own {
+		s.tally(mqtt.Broker, h)
+		return h.Size()
+	}
+	lost := s.settle(&q, a.Codes)
+	if !q.split || s.set.detect {
+		n := s.pass(mqtt.Broker, h, b, pos, fx)
+		s.revoke(lost, fx)
+		return n
+	}
+	s.tally(mqtt.Broker, h)
+	s.verdict(fx, mqtt.Broker, h, 0, pos, DecisionRewrite, policy.ReasonNone, policy.RuleNone)
+	a.Codes = q.merge(a.Codes, coded)
+	at := len(fx.Scratch)
+	fx.Scratch = a.Append(fx.Scratch, h.Type, s.version)
+	s.own(fx, mqtt.Client, at)
+	s.revoke(lost, fx)
+	return h.Size()
+}
+
+// merge puts the broker's codes among ours.
+func (q *request) merge(codes []byte, coded bool) []byte {
+	if !coded {
+		return nil
+	}
+	all := make([]byte, len(q.filters))
+	next := 0
+	for i, f := range q.filters {
+		if all[i] = f.code; f.sent {
+			all[i] = codes[next]
+			next++
+		}
+	}
+	return all
+}
+
+// settle notes what the broker granted or ended. It returns the filters that a
+// policy put in force meanwhile does not allow any more.
+func (s *Session) settle(q *request, codes []byte) (lost []string) {
+	next := 0
+	for _, f := range q.filters {
+		if !f.sent {
+			continue
+		}
+		code := byte(0)
+		if next < len(codes) {
+			code = codes[next]
+		}
+		next++
+		switch {
+		case code >= 0x80:
+		case q.typ == mqtt.UNSUBSCRIBE:
+			s.held.remove(f.filter)
+		default:
+			if s.held == nil {
+				s.held = new(filters)
+			}
+			s.held.add(f.filter)
+			if q.generation != s.generation && !s.set.detect && !s.subj.Subscribe([]byte(f.filter), 0, nil).Allowed() {
+				lost = append(lost, f.filter)
+			}
+		}
+	}
+	return lost
+}
+
+// revoke ends subscriptions upstream that the policy does not allow any more. A
+// shared one ends the connection: a delivery filtered at one member would be
+// lost to its group, and the broker deals what is unacknowledged to others.
+func (s *Session) revoke(lost []string, fx *Effects) {
+	if s.state == stateEnded {
+		return
+	}
+	if slices.ContainsFunc(lost, shared) {
+		s.ending(faultOf(CausePolicy, policy.ReasonACL, policy.RuleNone), fx)
+		return
+	}
+	if !s.set.Can.Reply {
+		return
+	}
+	var group []string
+	size := 0
+	for _, f := range lost {
+		s.held.remove(f)
+		if size += len(f) + 2; size > ownBytes && len(group) > 0 {
+			s.unsubscribeOurs(group, fx)
+			group, size = nil, len(f)+2
+		}
+		group = append(group, f)
+	}
+	if len(group) > 0 {
+		s.unsubscribeOurs(group, fx)
+	}
+}
+
+// unsubscribeOurs sends an UNSUBSCRIBE of ours, with the highest packet id that
+// is not in use.
+func (s *Session) unsubscribeOurs(group []string, fx *Effects) {
+	if s.state == stateEnded {
+		return
+	}
+	id := uint16(0xFFFF)
+	for ; id > 0 && (s.ex.get(id) != nil || s.requests.uses(id)); id-- {
+	}
+	if id == 0 || s.requests != nil && s.requests.own >= maxOwn {
+		// A broker that leaves so many unanswered keeps subscriptions alive
+		// that the policy has ended.
+		s.ending(faultOf(CausePolicy, policy.ReasonACL, policy.RuleNone), fx)
+		return
+	}
+	u := mqtt.Unsubscribe{PacketID: id}
+	for _, f := range group {
+		u.Filters = append(u.Filters, []byte(f))
+	}
+	s.request(request{id: id, typ: mqtt.UNSUBSCRIBE, own: true, asked: len(group)})
+	at := len(fx.Scratch)
+	fx.Scratch = u.Append(fx.Scratch, s.version)
+	s.own(fx, mqtt.Broker, at)
+}

@@ -1,0 +1,114 @@
+package session
+
+import (
+	"math/rand/v2"
+	"slices"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
+)
+
+// Second is a second on the driver's clock.
+const Second Time = 1e9
+
+// Time is nanoseconds on the driver's monotonic clock. 0 is never.
+type Time int64
+
+// Capabilities are the door's.
+type Capabilities struct {
+	Rewrite bool // may change packets
+	Reply   bool // may send packets of its own; also: dials the upstream itself
+}
+
+// Settings is what is fixed for all sessions of a door under one
+// configuration. See [NewSettings].
+type Settings struct {
+	Door   policy.Door
+	Can    Capabilities
+	Config *config.Config
+	// NewID returns the 22 letters of an assigned client id. NewSettings sets
+	// one that is good enough to be unguessable in practice; a driver may set
+	// its own before the first session.
+	NewID func() string
+
+	// What is read for each packet, taken out of Config.
+	detect         bool
+	includeAll     bool
+	onDeny         onDeny
+	agentClose     bool
+	connectTimeout Time
+	connackTimeout Time
+	connectBytes   int
+	maxPacket      int
+	maxDelivery    int
+	maxControl     int
+	maxAliases     int
+	maxWindow      int
+	denialRate     rate
+	packetRate     rate
+}
+
+// onDeny is gateway.on-deny.
+type onDeny uint8
+
+const (
+	onDenyAck onDeny = iota
+	onDenyDrop
+	onDenyDisconnect
+)
+
+// maxBuffered bounds what is held back of one packet of the broker that has to
+// be read whole, and of the head of a PUBLISH: nothing legal comes near it (a
+// SUBACK has a byte a filter; a head is a topic and properties).
+const maxBuffered = 1 << 20
+
+// NewSettings derives what is fixed for all sessions of a door.
+func NewSettings(door policy.Door, cfg *config.Config) *Settings {
+	g, l := &cfg.General, &cfg.General.Limits
+	set := &Settings{
+		Door: door, Config: cfg, NewID: newID,
+		detect:         !g.BlockMode,
+		includeAll:     cfg.Audit.Include == "all",
+		connectTimeout: Time(g.ConnectTimeoutSecs) * Second,
+		connackTimeout: Time(cfg.Gateway.ConnectTimeoutMS) * (Second / 1000),
+		connectBytes:   l.ConnectBytes,
+		maxPacket:      g.MaxPacketSize,
+		maxDelivery:    g.MaxDeliverySize,
+		maxControl:     maxBuffered,
+		maxAliases:     l.TopicAliases,
+		maxWindow:      l.ReceiveMaximum,
+		denialRate:     newRate(l.DenialsPerMinute, 60*Second),
+		packetRate:     newRate(l.PacketsPerSecond, Second),
+	}
+	if door == policy.DoorGateway {
+		set.Can = Capabilities{Rewrite: true, Reply: true}
+	}
+	set.agentClose = door == policy.DoorAgent && cfg.Agent.OnDeny == "close"
+	switch {
+	case door == policy.DoorAgent:
+	case cfg.Gateway.OnDeny == "drop":
+		set.onDeny = onDenyDrop
+	case cfg.Gateway.OnDeny == "disconnect":
+		set.onDeny = onDenyDisconnect
+	}
+	return set
+}
+
+// speaks reports whether a version is among protocol-versions.
+func (set *Settings) speaks(v mqtt.Version) bool {
+	return slices.Contains(set.Config.General.ProtocolVersions, v.String())
+}
+
+// assignedLetters is how many random letters an assigned client id has: 22 of
+// 62 are 131 bits.
+const assignedLetters = 22
+
+func newID() string {
+	const letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	var id [assignedLetters]byte
+	for i := range id {
+		id[i] = letters[rand.IntN(len(letters))]
+	}
+	return string(id[:])
+}

@@ -1,0 +1,314 @@
+package session
+
+import (
+	"bytes"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
+)
+
+var sharePrefix = []byte("$share/")
+
+// split is a request of the client divided into what goes upstream and what is
+// refused here.
+type split struct {
+	filters []asked
+	sent    int
+	fresh   int      // of sent: not held before
+	lowered bool     // a QoS was lowered
+	refused [][]byte // for the audit
+	first   policy.Verdict
+	held    []string // refused by the rules, and held by this session
+}
+
+func (d *split) refuse(filter []byte, code byte, v policy.Verdict) {
+	if len(d.refused) == 0 {
+		d.first = v
+	}
+	d.refused = append(d.refused, filter)
+	d.filters = append(d.filters, asked{filter: string(filter), code: code})
+}
+
+func (d *split) grant(filter []byte) {
+	d.filters = append(d.filters, asked{filter: string(filter), sent: true})
+	d.sent++
+}
+
+// subscribe decides a SUBSCRIBE filter by filter.
+func (s *Session) subscribe(h mqtt.Header, body, b []byte, pos int, fx *Effects) int {
+	var p mqtt.Subscribe
+	if err := p.Parse(h, s.version, body); err != nil {
+		return s.malformed(mqtt.Client, h, b, pos, err, fx)
+	}
+	for i := range p.Filters {
+		if p.Filters[i].NoLocal && bytes.HasPrefix(p.Filters[i].Filter, sharePrefix) { // [MQTT-3.8.3-4]
+			return s.misplaced(mqtt.Client, h, b, pos, fx)
+		}
+	}
+	if n, ok := s.mayRequest(p.PacketID, h, b, pos, fx); !ok {
+		return n
+	}
+	if !s.tally(mqtt.Client, h) {
+		return s.flood(h, pos, fx)
+	}
+	var d split
+	l := &s.set.Config.General.Limits
+	room := l.Subscriptions - s.held.len() - s.requests.pending()
+	whole := s.requestLimits(len(p.Filters), p.UserProperties)
+	var lowest policy.Verdict
+	for i := range p.Filters {
+		f := &p.Filters[i]
+		filter := topicUp(f.Filter)
+		v := whole
+		if v.Allowed() {
+			v = s.subj.Subscribe(filter, f.QoS, nil)
+		}
+		if v.Allowed() && l.Subscriptions > 0 && d.fresh >= room && !s.held.has(string(filter)) {
+			v = policy.Verdict{Reason: policy.ReasonLimit, Rule: policy.RuleSubscriptions}
+		}
+		if !v.Allowed() {
+			d.refuse(filter, filterCode(s.version, v.Reason), v)
+			if v.Reason == policy.ReasonACL && s.held.has(string(filter)) {
+				d.held = append(d.held, string(filter))
+			}
+			continue
+		}
+		if v.QoS < f.QoS {
+			if !d.lowered {
+				d.lowered, lowest = true, v
+			}
+			if s.set.Can.Rewrite && !s.set.detect {
+				f.Options = f.Options&^0x03 | v.QoS
+				f.QoS = v.QoS
+			}
+		}
+		if !s.held.has(string(filter)) {
+			d.fresh++
+		}
+		d.grant(filter)
+	}
+	if d.lowered && !s.set.detect && len(d.refused) < len(p.Filters) {
+		k, dec := KindQoSDowngraded, DecisionRewrite
+		if !s.set.Can.Rewrite {
+			k, dec = KindQoSOverLimit, DecisionAllow
+		}
+		s.event(fx, Event{
+			Kind: k, Decision: dec, Reason: policy.ReasonQoS, Rule: lowest.Modifier,
+			Packet: mqtt.SUBSCRIBE, From: mqtt.Client, Filters: names(d.filters, true),
+		})
+	}
+	if n, done := s.refuseSplit(&d, p.PacketID, h, b, pos, fx); done {
+		return n
+	}
+	s.request(request{id: p.PacketID, typ: mqtt.SUBSCRIBE, split: len(d.refused) > 0, asked: d.sent, filters: d.filters})
+	if s.set.Can.Rewrite && !s.set.detect && (len(d.refused) > 0 || d.lowered) {
+		kept := p.Filters[:0]
+		for i, f := range p.Filters {
+			if d.filters[i].sent {
+				kept = append(kept, f)
+			}
+		}
+		p.Filters = kept
+		at := len(fx.Scratch)
+		fx.Scratch = p.Append(fx.Scratch, s.version)
+		s.ownNow(fx, mqtt.Broker, at)
+	} else {
+		s.passBody(mqtt.Client, h, b, pos, -1, 0, fx)
+	}
+	s.revoke(d.held, fx)
+	return h.Size()
+}
+
+// unsubscribe decides an UNSUBSCRIBE filter by filter.
+func (s *Session) unsubscribe(h mqtt.Header, body, b []byte, pos int, fx *Effects) int {
+	var p mqtt.Unsubscribe
+	if err := p.Parse(h, s.version, body); err != nil {
+		return s.malformed(mqtt.Client, h, b, pos, err, fx)
+	}
+	if n, ok := s.mayRequest(p.PacketID, h, b, pos, fx); !ok {
+		return n
+	}
+	if !s.tally(mqtt.Client, h) {
+		return s.flood(h, pos, fx)
+	}
+	var d split
+	whole := s.requestLimits(len(p.Filters), p.UserProperties)
+	for _, f := range p.Filters {
+		filter := topicUp(f)
+		v := whole
+		if v.Allowed() {
+			v = s.subj.Unsubscribe(filter, nil)
+		}
+		if !v.Allowed() {
+			d.refuse(filter, byte(answerTo(v.Reason).ack), v)
+			continue
+		}
+		d.grant(filter)
+	}
+	if n, done := s.refuseSplit(&d, p.PacketID, h, b, pos, fx); done {
+		return n
+	}
+	s.request(request{id: p.PacketID, typ: mqtt.UNSUBSCRIBE, split: len(d.refused) > 0, asked: d.sent, filters: d.filters})
+	if s.set.Can.Rewrite && !s.set.detect && len(d.refused) > 0 {
+		kept := p.Filters[:0]
+		for i, f := range p.Filters {
+			if d.filters[i].sent {
+				kept = append(kept, f)
+			}
+		}
+		p.Filters = kept
+		at := len(fx.Scratch)
+		fx.Scratch = p.Append(fx.Scratch, s.version)
+		s.ownNow(fx, mqtt.Broker, at)
+	} else {
+		s.passBody(mqtt.Client, h, b, pos, -1, 0, fx)
+	}
+	return h.Size()
+}
+
+// requestLimits judges a request as a whole.
+func (s *Session) requestLimits(filters, userProperties int) policy.Verdict {
+	l := &s.set.Config.General.Limits
+	if l.FiltersPerSubscribe > 0 && filters > l.FiltersPerSubscribe {
+		return policy.Verdict{Reason: policy.ReasonLimit, Rule: policy.RuleFiltersPerSubscribe}
+	}
+	if l.UserProperties > 0 && userProperties > l.UserProperties {
+		return policy.Verdict{Reason: policy.ReasonLimit, Rule: policy.RuleUserProperties}
+	}
+	return policy.Verdict{Outcome: policy.Allow, Rule: policy.RuleNone}
+}
+
+// refuseSplit reports what was refused of a request. done: nothing of it goes
+// upstream, and n bytes are consumed.
+func (s *Session) refuseSplit(d *split, id uint16, h mqtt.Header, b []byte, pos int, fx *Effects) (n int, done bool) {
+	if len(d.refused) == 0 {
+		s.allowedFilters(d, h, pos, fx)
+		return 0, false
+	}
+	if s.set.detect {
+		s.event(fx, d.event(KindDetected, DecisionDetect, h.Type))
+		s.verdict(fx, mqtt.Client, h, 0, pos, DecisionDetect, d.first.Reason, d.first.Rule)
+		for i := range d.filters {
+			if !d.filters[i].sent {
+				d.filters[i].sent, d.sent = true, d.sent+1
+			}
+		}
+		return 0, false
+	}
+	// What the agent door cannot split it refuses whole.
+	all := d.sent == 0 || !s.set.Can.Rewrite
+	closes := s.set.onDeny == onDenyDisconnect && all || s.set.agentClose
+	dec := DecisionRewrite
+	switch {
+	case closes:
+		dec = DecisionClose
+	case all:
+		dec = DecisionDrop
+	}
+	s.event(fx, d.event(KindBlocked, dec, h.Type))
+	if s.denied() {
+		return s.tooManyDenials(h, b, pos, fx), true
+	}
+	s.verdict(fx, mqtt.Client, h, 0, pos, dec, d.first.Reason, d.first.Rule)
+	switch {
+	case closes:
+		s.ending(faultOf(CausePolicy, d.first.Reason, d.first.Rule), fx)
+	case !all:
+		return 0, false
+	case s.set.Can.Reply && s.set.onDeny == onDenyAck:
+		s.answerSplit(d, id, h.Type, fx)
+		s.revoke(d.held, fx)
+	default:
+		s.revoke(d.held, fx)
+	}
+	return h.Size(), true
+}
+
+// answerSplit answers a request of which nothing goes upstream.
+func (s *Session) answerSplit(d *split, id uint16, typ mqtt.Type, fx *Effects) {
+	a := mqtt.Suback{PacketID: id}
+	if typ == mqtt.SUBSCRIBE || s.version == mqtt.V5 {
+		for _, f := range d.filters {
+			a.Codes = append(a.Codes, f.code)
+		}
+	}
+	answer := mqtt.SUBACK
+	if typ == mqtt.UNSUBSCRIBE {
+		answer = mqtt.UNSUBACK
+	}
+	at := len(fx.Scratch)
+	fx.Scratch = a.Append(fx.Scratch, answer, s.version)
+	s.own(fx, mqtt.Client, at)
+}
+
+func (s *Session) allowedFilters(d *split, h mqtt.Header, pos int, fx *Effects) {
+	dec := DecisionAllow
+	if d.lowered && s.set.Can.Rewrite && !s.set.detect {
+		dec = DecisionRewrite
+	}
+	s.verdict(fx, mqtt.Client, h, 0, pos, dec, policy.ReasonNone, policy.RuleNone)
+	if s.set.includeAll && dec == DecisionAllow {
+		s.event(fx, Event{
+			Kind: KindAllowed, Rule: policy.RuleNone, Packet: h.Type, From: mqtt.Client, Filters: names(d.filters, true),
+		})
+	}
+}
+
+func (d *split) event(k Kind, dec Decision, typ mqtt.Type) Event {
+	return Event{
+		Kind: k, Decision: dec, Reason: d.first.Reason, Rule: d.first.Rule,
+		Packet: typ, From: mqtt.Client, Filters: d.refused,
+	}
+}
+
+// names are the filters that were sent upstream, or were not.
+func names(filters []asked, sent bool) [][]byte {
+	var out [][]byte
+	for _, f := range filters {
+		if f.sent == sent {
+			out = append(out, []byte(f.filter))
+		}
+	}
+	return out
+}
+
+// Policy puts a new subject in force: after a reload, or when the identity
+// changed. Subscriptions that it does not allow any more are ended upstream, a
+// shared one by ending the connection: a delivery filtered at one member would
+// be lost to its group. A nil subject ends the connection as revoked.
+func (s *Session) Policy(now Time, subj *policy.Subject, fx *Effects) {
+	s.now = now
+	switch {
+	case s.state == stateEnded || s.subj == nil:
+	case subj == nil:
+		s.ending(faultOf(CausePolicy, policy.ReasonNotAllowed, policy.RuleNone), fx)
+	default:
+		s.subj = subj
+		s.generation++
+		if s.state == stateOpen && !s.set.detect {
+			s.recheck(fx)
+		}
+	}
+	s.finish(fx)
+}
+
+// recheck applies a new policy to the subscriptions held.
+func (s *Session) recheck(fx *Effects) {
+	var lost []string
+	for _, f := range s.held.sorted() {
+		v := s.subj.Subscribe([]byte(f), 0, nil)
+		if v.Allowed() {
+			continue
+		}
+		if shared(f) {
+			s.event(fx, Event{
+				Kind: KindBlocked, Decision: DecisionClose, Reason: v.Reason, Rule: v.Rule,
+				Packet: mqtt.SUBSCRIBE, From: mqtt.Client, Filters: [][]byte{[]byte(f)},
+			})
+			s.ending(faultOf(CausePolicy, v.Reason, v.Rule), fx)
+			return
+		}
+		lost = append(lost, f)
+	}
+	s.revoke(lost, fx)
+}
