@@ -1,0 +1,589 @@
+package netloop
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// Why a connection is not read.
+const (
+	pauseHandler uint8 = 1 << iota
+	pausePeer          // the other connection has bytes to be sent
+	pauseOwn           // this one has too many of them
+	pauseBudget        // Options.BufferBytes is used up
+)
+
+const (
+	flagDirty    uint8 = 1 << iota // in loop.dirty
+	flagAgain                      // in loop.again
+	flagStarved                    // in loop.starved
+	flagAccepted                   // counted in loop.count
+	flagDoomed                     // in loop.doomed
+	flagReset                      // of a doomed one: the peer reset it
+)
+
+// conn is a connection of a loop. There are very many idle ones: everything
+// that only a busy one needs is behind bufs.
+type conn struct {
+	l     *loop
+	h     Handler
+	peer  *conn
+	bufs  *buffers
+	due   int64 // of the handler; after Finish, when to close
+	n     uint32
+	fd    int32
+	link  link
+	state uint8
+	pause uint8
+	flags uint8
+	want  uint8 // the interest that epoll knows: EPOLLIN and EPOLLOUT fit
+}
+
+// buffers is what a connection has while bytes wait on it.
+type buffers struct {
+	held  []byte
+	out   []byte
+	sent  int   // of out
+	since int64 // when held last grew
+	stall int64 // when out must have moved; 0: out is empty
+}
+
+// add takes a descriptor into the loop's table.
+func (l *loop) add(fd int32, state uint8) *conn {
+	c := &conn{l: l, fd: fd, state: state}
+	if k := len(l.free); k > 0 {
+		c.n = l.free[k-1]
+		l.free = l.free[:k-1]
+		l.conns[c.n] = c
+	} else {
+		c.n = uint32(len(l.conns))
+		l.conns = append(l.conns, c)
+	}
+	l.e.open.Add(1)
+	return c
+}
+
+// open begins the life of an accepted connection.
+func (l *loop) open(fd int32, remote netip.AddrPort, opened Opened) {
+	c := l.add(fd, stateOpen)
+	c.flags |= flagAccepted
+	defer l.guard(c)
+	if c.h = opened(c, remote); c.h == nil {
+		l.e.refused.Add(1)
+		c.close()
+		return
+	}
+	if c.state == stateOpen {
+		c.touch()
+	}
+}
+
+func (c *conn) Now() int64 { return c.l.now }
+func (c *conn) Local() any { return c.l.local }
+func (c *conn) Due() int64 { return c.due }
+
+func (c *conn) Post(f func()) bool {
+	return c.l.post(func() {
+		defer c.l.guard(c)
+		f()
+	})
+}
+
+func (c *conn) Pending() int { return c.pending() }
+
+func (c *conn) pending() int {
+	if c.bufs == nil {
+		return 0
+	}
+	return len(c.bufs.out) - c.bufs.sent
+}
+
+func (c *conn) held() []byte {
+	if c.bufs == nil {
+		return nil
+	}
+	return c.bufs.held
+}
+
+func (c *conn) SetTimer(at int64) {
+	if c.state > stateOpen {
+		return
+	}
+	c.due = at
+	if at != 0 {
+		c.place(at)
+	}
+}
+
+func (c *conn) place(at int64) { c.l.wheel.set(c.n, &c.link, at, c.l.now, c.l.link) }
+
+// touch has the interest looked at before the next wait.
+func (c *conn) touch() {
+	if c.flags&flagDirty == 0 && c.state != stateClosed {
+		c.flags |= flagDirty
+		c.l.dirty = append(c.l.dirty, c)
+	}
+}
+
+// interest tells epoll what c waits for, if it does not know.
+func (c *conn) interest() {
+	var want uint8
+	switch c.state {
+	case stateClosed:
+		return
+	case stateConnecting:
+		want = unix.EPOLLOUT
+	case stateOpen:
+		if c.pause == 0 {
+			want = unix.EPOLLIN
+		}
+	case stateDraining:
+		want = unix.EPOLLIN
+	}
+	if c.state != stateConnecting && c.pending() > 0 {
+		want |= unix.EPOLLOUT
+	}
+	const registered = 1 << 7
+	op := unix.EPOLL_CTL_MOD
+	if c.want&registered == 0 {
+		op = unix.EPOLL_CTL_ADD
+	} else if c.want&^registered == want {
+		return
+	}
+	c.want = want | registered
+	if err := c.l.control(op, int(c.fd), uint32(want), int32(c.n)); err != nil {
+		c.l.e.o.Log.Error("epoll_ctl", "error", err)
+		c.doom(err)
+	}
+}
+
+func (c *conn) Pause() {
+	if c.state <= stateOpen {
+		c.setPause(pauseHandler)
+	}
+}
+
+func (c *conn) Resume() {
+	if c.state > stateOpen {
+		return
+	}
+	c.unpause(pauseHandler)
+	c.askAgain()
+}
+
+func (c *conn) askAgain() {
+	if c.flags&flagAgain == 0 && len(c.held()) > 0 {
+		c.flags |= flagAgain
+		c.l.again = append(c.l.again, c)
+	}
+}
+
+func (c *conn) setPause(why uint8) {
+	if c.pause == 0 {
+		c.touch()
+	}
+	c.pause |= why
+}
+
+func (c *conn) unpause(why uint8) {
+	if c.pause&why == 0 {
+		return
+	}
+	if c.pause &^= why; c.pause == 0 {
+		c.touch()
+	}
+}
+
+// read takes at most one buffer from the socket and gives it to the handler.
+func (c *conn) read() {
+	l := c.l
+	held := c.held()
+	size := readSize
+	if l.overBudget() {
+		switch {
+		case c.bufs == nil:
+			size = frugalRead
+		case !c.favoured():
+			c.starve()
+			return
+		}
+	}
+	n, err := recv(c.fd, l.buf[headroom:headroom+size])
+	if err != nil {
+		l.lose(c, err)
+		return
+	}
+	if n == 0 {
+		return
+	}
+	switch {
+	case len(held) == 0:
+		c.deliver(l.buf[headroom:headroom+n], n)
+	case len(held) <= headroom:
+		from := headroom - len(held)
+		copy(l.buf[from:], held)
+		c.deliver(l.buf[from:headroom+n], n)
+	default:
+		c.bufs.held = l.appendTo(held, l.buf[headroom:headroom+n])
+		c.deliver(c.bufs.held, n)
+	}
+}
+
+// favoured reports whether c is the one connection of the engine that may go on
+// reading although the budget is used up: else packets that all miss their ends
+// could wait for each other for ever. It stays so until it holds nothing.
+func (c *conn) favoured() bool {
+	e := c.l.e
+	if e.favour.Load() == c {
+		return true
+	}
+	if !e.favour.CompareAndSwap(nil, c) {
+		return false
+	}
+	c.l.favoured = c.l.now
+	return true
+}
+
+// starve stops reading until there is buffer budget.
+func (c *conn) starve() {
+	c.setPause(pauseBudget)
+	if c.flags&flagStarved == 0 {
+		c.flags |= flagStarved
+		c.l.starved = append(c.l.starved, c)
+	}
+}
+
+// deliver gives b to the handler and keeps what it returns. b is in the loop's
+// buffer or is what c holds; fresh bytes of it are new.
+func (c *conn) deliver(b []byte, fresh int) {
+	rest := c.h.Data(c, b)
+	if c.state >= stateFinishing {
+		return
+	}
+	c.keep(rest, fresh)
+}
+
+func (c *conn) keep(rest []byte, fresh int) {
+	l := c.l
+	if len(rest) == 0 {
+		if c.bufs != nil && cap(c.bufs.held) > 0 {
+			l.release(c.bufs.held)
+			c.bufs.held = nil
+			c.slim()
+		}
+		return
+	}
+	if c.bufs == nil {
+		c.bufs = &buffers{}
+	}
+	if fresh > 0 {
+		c.bufs.since = l.now
+	}
+	held := c.bufs.held
+	if cap(held) < len(rest) {
+		l.release(held)
+		held = l.buffer(len(rest))
+	}
+	// rest may lie in held: copy is right with overlaps.
+	c.bufs.held = held[:copy(held[:len(rest)], rest)]
+}
+
+// slim drops bufs when nothing waits any more.
+func (c *conn) slim() {
+	if len(c.bufs.held) == 0 && c.pending() == 0 {
+		c.l.forget(c.bufs.held)
+		c.l.release(c.bufs.out)
+		c.bufs = nil
+		c.l.e.favour.CompareAndSwap(c, nil)
+	}
+}
+
+func (c *conn) Write(b []byte) {
+	if c.state > stateOpen || len(b) == 0 || c.flags&flagDoomed != 0 {
+		return
+	}
+	if c.state == stateConnecting || c.pending() > 0 {
+		c.save(b)
+		return
+	}
+	n, err := send(c.fd, b)
+	if err != nil {
+		c.doom(err)
+		return
+	}
+	if n < len(b) {
+		c.save(b[n:])
+	}
+}
+
+func (c *conn) Writev(head, body []byte) {
+	if len(head) == 0 || len(body) == 0 || c.state != stateOpen || c.pending() > 0 || c.flags&flagDoomed != 0 {
+		c.Write(head)
+		c.Write(body)
+		return
+	}
+	if len(head)+len(body) <= gatherSize {
+		n := copy(c.l.head[:], head)
+		n += copy(c.l.head[n:], body)
+		c.Write(c.l.head[:n])
+		return
+	}
+	n, err := c.l.gather(c.fd, head, body)
+	switch {
+	case err != nil:
+		c.doom(err)
+	case n < len(head):
+		c.save(head[n:])
+		c.save(body)
+	case n < len(head)+len(body):
+		c.save(body[n-len(head):])
+	}
+}
+
+// save keeps what the socket did not take.
+func (c *conn) save(b []byte) {
+	if c.bufs == nil {
+		c.bufs = &buffers{}
+	}
+	s := c.bufs
+	if s.sent > 0 && s.sent == len(s.out) {
+		s.out, s.sent = s.out[:0], 0
+	}
+	s.out = c.l.appendTo(s.out, b)
+	if c.state == stateOpen {
+		c.stalled()
+	}
+}
+
+// stalled starts or goes on with the time in which kept bytes must move, and
+// holds up those who make more of them.
+func (c *conn) stalled() {
+	if c.bufs.stall == 0 {
+		c.bufs.stall = c.l.now + c.l.stallTime
+		c.place(c.bufs.stall)
+		c.touch()
+	}
+	if c.peer != nil {
+		c.peer.setPause(pausePeer)
+	}
+	if c.pending() > readSize {
+		c.setPause(pauseOwn)
+	}
+}
+
+// flush sends what is kept.
+func (c *conn) flush() {
+	s := c.bufs
+	n, err := send(c.fd, s.out[s.sent:])
+	if err != nil {
+		c.l.lose(c, err)
+		return
+	}
+	s.sent += n
+	if n > 0 {
+		s.stall = c.l.now + c.l.stallTime
+	}
+	if c.pending() <= readSize {
+		c.unpause(pauseOwn)
+	}
+	if c.pending() > 0 {
+		return
+	}
+	c.l.release(s.out)
+	s.out, s.sent, s.stall = nil, 0, 0
+	c.slim()
+	c.touch()
+	if c.peer != nil {
+		c.peer.unpause(pausePeer)
+	}
+	if c.state == stateFinishing {
+		c.shutdown()
+	}
+}
+
+// doom has c closed at the end of the turn: an error of a write must not come
+// back into the handler that writes.
+func (c *conn) doom(err error) {
+	if c.flags&flagDoomed != 0 || c.state == stateClosed {
+		return
+	}
+	c.flags |= flagDoomed
+	if errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) {
+		c.flags |= flagReset
+	}
+	c.l.doomed = append(c.l.doomed, c)
+}
+
+// err is why a doomed connection is closed.
+func (c *conn) err() error {
+	if c.flags&flagReset != 0 {
+		return unix.ECONNRESET
+	}
+	return c.socketError()
+}
+
+// socketError is the error pending on the socket, io.EOF when there is none.
+func (c *conn) socketError() error {
+	v, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return err
+	}
+	if v != 0 {
+		return unix.Errno(v)
+	}
+	return io.EOF
+}
+
+func (c *conn) Finish() {
+	switch {
+	case c.state == stateConnecting || c.flags&flagDoomed != 0:
+		c.close()
+		return
+	case c.state != stateOpen:
+		return
+	}
+	c.h, c.due = nil, c.l.now+int64(c.l.e.o.Linger)
+	if p := c.peer; p != nil { // what is kept here no longer concerns it
+		c.peer, p.peer = nil, nil
+		p.unpause(pausePeer)
+	}
+	c.state = stateFinishing
+	c.dropHeld()
+	c.place(c.due)
+	c.touch()
+	if c.pending() == 0 {
+		c.shutdown()
+	}
+}
+
+// dropHeld drops what is held, which the handler may be looking at.
+func (c *conn) dropHeld() {
+	if c.bufs != nil {
+		c.l.forget(c.bufs.held)
+		c.bufs.held = nil
+		c.slim()
+	}
+}
+
+// shutdown ends our side and waits for the peer to end its own.
+func (c *conn) shutdown() {
+	if err := unix.Shutdown(int(c.fd), unix.SHUT_WR); err != nil {
+		c.close()
+		return
+	}
+	c.state = stateDraining
+	c.touch()
+}
+
+// discard reads and throws away.
+func (c *conn) discard() {
+	n, err := recv(c.fd, c.l.buf[headroom:])
+	if err != nil {
+		c.close()
+		return
+	}
+	// due falls by a share of the time for every read, so that a peer that
+	// sends without end does not get all of it.
+	c.due -= int64(n) * int64(c.l.e.o.Linger) / lingerBytes
+	if c.due <= c.l.now {
+		c.close()
+	}
+}
+
+func (c *conn) Close() { c.close() }
+
+func (c *conn) close() {
+	if c.state == stateClosed {
+		return
+	}
+	l := c.l
+	l.wheel.remove(&c.link, l.link)
+	c.dropHeld()
+	if c.bufs != nil {
+		l.release(c.bufs.out)
+		c.bufs = nil
+		l.e.favour.CompareAndSwap(c, nil)
+	}
+	if p := c.peer; p != nil {
+		c.peer, p.peer = nil, nil
+		p.unpause(pausePeer)
+	}
+	_ = unix.Close(int(c.fd))
+	if c.flags&flagAccepted != 0 {
+		l.count.Add(-1)
+	}
+	l.e.open.Add(-1)
+	l.conns[c.n] = nil
+	l.gone = append(l.gone, c.n)
+	c.h, c.fd, c.due, c.state = nil, -1, 0, stateClosed
+}
+
+func (c *conn) Dial(to netip.AddrPort, h Handler) (Conn, bool, error) {
+	if c.state != stateOpen {
+		return nil, false, ErrClosed
+	}
+	l := c.l
+	fd, sa, err := socket(to)
+	if err != nil {
+		return nil, false, err
+	}
+	l.e.dialled.Add(1)
+	err = unix.Connect(fd, sa)
+	if errors.Is(err, unix.EINPROGRESS) {
+		// To an address of this machine the handshake is done already, and a
+		// second call says so: that saves a wait and two system calls.
+		err = unix.Connect(fd, sa)
+	}
+	state := stateOpen
+	switch {
+	case err == nil, errors.Is(err, unix.EISCONN):
+	case errors.Is(err, unix.EALREADY), errors.Is(err, unix.EINPROGRESS):
+		state = stateConnecting
+	default:
+		_ = unix.Close(fd)
+		return nil, false, err
+	}
+	p := l.add(int32(fd), state)
+	p.h = h
+	p.peer, c.peer = c, p
+	p.touch()
+	return p, state == stateOpen, nil
+}
+
+// connected comes when a dial has ended.
+func (c *conn) connected() {
+	if err := c.socketError(); !errors.Is(err, io.EOF) {
+		c.l.lose(c, err)
+		return
+	}
+	c.state = stateOpen
+	c.touch()
+	c.h.Connected(c, nil)
+	if c.state == stateOpen && c.pending() > 0 {
+		c.stalled()
+		c.flush()
+	}
+}
+
+// socket makes a socket for an address, and its kernel form.
+func socket(to netip.AddrPort) (int, unix.Sockaddr, error) {
+	var sa unix.Sockaddr
+	family := unix.AF_INET
+	addr := to.Addr().Unmap()
+	if addr.Is4() {
+		sa = &unix.SockaddrInet4{Port: int(to.Port()), Addr: addr.As4()}
+	} else {
+		family = unix.AF_INET6
+		sa = &unix.SockaddrInet6{Port: int(to.Port()), Addr: addr.As16()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, nil, err
+	}
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	keepAlive(fd)
+	return fd, sa, nil
+}

@@ -1,0 +1,212 @@
+// Package netloop moves bytes between sockets. It knows no MQTT.
+//
+// Start with [New]: an [Engine] accepts connections and gives what arrives on
+// them to a [Handler]. There are two engines behind the same interfaces, tested
+// by one set of tests:
+//
+//   - loops (Linux): a few event loops over level-triggered epoll, each one
+//     goroutine with one read buffer. A connection is a small struct: no
+//     goroutine, no buffer and no timer object of its own.
+//   - goroutines (everywhere): a reading goroutine a connection over net.Conn
+//     and one lock a pair. It is the reference for the loops and the way out.
+//
+// An accepted connection and the one that it dialled are a pair. All calls to
+// the handlers of a pair come one at a time; a handler must not block: on the
+// loops it would hold up every connection of its loop. What takes long runs in
+// a goroutine of the handler's and comes back with [Conn.Post].
+//
+// Back-pressure belongs to the pair: what a socket does not take is kept, and
+// as long as something is kept the other connection of the pair is not read.
+// Bytes of a connection's own answers count too: when more than a read buffer
+// is kept, the connection itself is not read either.
+package netloop
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// readSize is the most that one read takes, and so the share of a turn that one
+// connection can have.
+const readSize = 64 << 10
+
+// frugalRead is the most that a connection which holds nothing may read while
+// Options.BufferBytes is used up: traffic that passes through goes on, and each
+// connection can exceed the bound by no more than this.
+const frugalRead = 4 << 10
+
+// lingerBytes is how much is read and thrown away from a peer that keeps
+// sending after Finish, before it is closed all the same.
+const lingerBytes = 1 << 20
+
+// The errors that Handler.Closed may get besides those of the socket and
+// io.EOF.
+var (
+	// ErrStalled: the peer took nothing for Options.WriteStall, or the
+	// connection waited that long for a share of Options.BufferBytes.
+	ErrStalled = errors.New("netloop: peer stalled")
+	// ErrPanic: the handler panicked. Its state may be half changed.
+	ErrPanic = errors.New("netloop: handler panicked")
+	// ErrClosed: the engine was closed.
+	ErrClosed = errors.New("netloop: engine closed")
+)
+
+// Handler is what happens on a connection. The calls for both connections of a
+// pair come one at a time, never from within a call to a [Conn].
+type Handler interface {
+	// Connected tells that a Dial came to its end. After an error the
+	// connection is closed and Closed is not called.
+	Connected(c Conn, err error)
+	// Data gives the bytes that were kept and what arrived since. The handler
+	// returns the part of b that it wants to see again in front of what
+	// follows; it may have changed b's bytes. b is valid during the call. It
+	// is not empty, but nothing may be new in it after Resume.
+	Data(c Conn, b []byte) (rest []byte)
+	// Timer tells that the time given to SetTimer has come, up to 1.1 s late
+	// for times further away than a second, else up to 20 ms.
+	Timer(c Conn)
+	// Closed tells that the connection is gone, for another reason than the
+	// handler's Close or Finish: io.EOF, a socket error, ErrStalled, ErrPanic,
+	// ErrClosed. It is the last call for c. What had been kept to be sent to c
+	// is lost.
+	Closed(c Conn, err error)
+}
+
+// Conn is one connection. Except for Post its methods may only be called from
+// the calls to the handlers of its pair and from functions given to its Post.
+// After Close, Finish or Handler.Closed they do nothing.
+type Conn interface {
+	// Write sends b or keeps what the socket does not take; it copies what it
+	// keeps. Errors come later, as Closed.
+	Write(b []byte)
+	// Writev is Write of head and then body, in one system call if it can.
+	Writev(head, body []byte)
+	// Pending is how many bytes are kept to be sent.
+	Pending() int
+	// Pause stops reading, Resume goes on. Resume also has Data called with
+	// the kept bytes, if there are any, even when nothing was paused.
+	Pause()
+	Resume()
+	// SetTimer has Timer called once at a time of Now's clock; 0: never.
+	// A connection has one timer.
+	SetTimer(at int64)
+	// Due is the time set by SetTimer, 0 when none is.
+	Due() int64
+	// Now is the coarse clock: nanoseconds, the same for all connections of an
+	// engine, never 0, constant during a turn of a loop.
+	Now() int64
+	// Local is what Options.Local made: one a loop, or one a pair under the
+	// goroutines engine.
+	Local() any
+	// Post has f run as if it were a call to the pair's handler. It may be
+	// called from anywhere. False: the engine is closed, f will not run.
+	Post(f func()) bool
+	// Dial opens the other connection of the pair, without waiting. When
+	// connected is true it is open already and Connected is not called. An
+	// error is one that shows at once. A connection that was dialled before
+	// must be closed.
+	Dial(to netip.AddrPort, h Handler) (peer Conn, connected bool, err error)
+	// Finish sends what is kept, then ends the connection so that the peer can
+	// read it (a close with unread input would reset it): bounded by
+	// Options.Linger. The handler is not called again.
+	Finish()
+	// Close ends the connection at once. The handler is not called again.
+	Close()
+}
+
+// Opened is called for each accepted connection, where the calls of its handler
+// come. Nil closes it unread.
+type Opened func(c Conn, remote netip.AddrPort) Handler
+
+// Listener accepts connections until it is closed.
+type Listener interface {
+	// Close stops accepting; open connections go on. Idempotent.
+	Close() error
+}
+
+// Engine runs connections. All methods may be called at once.
+type Engine interface {
+	// Serve accepts connections of l, which must be a TCP listener; l belongs
+	// to the engine from then on.
+	Serve(l net.Listener, opened Opened) (Listener, error)
+	// Each visits the accepted connections that are open, each where the calls
+	// of its handler come, a few a turn. It returns at once; done (may be nil)
+	// runs after the last visit. Connections opened meanwhile may be missed.
+	Each(visit func(c Conn, h Handler), done func())
+	// Stats is what was counted so far.
+	Stats() Stats
+	// Close closes every listener and connection (Handler.Closed gets
+	// ErrClosed) and waits for all goroutines of the engine. Idempotent.
+	Close() error
+}
+
+// Stats are an engine's counters and gauges.
+type Stats struct {
+	Accepted     uint64        // connections given to Opened
+	Refused      uint64        // of these, those that Opened refused
+	Dialled      uint64        // dials begun
+	Open         int64         // sockets open now, both sides
+	AcceptErrors uint64        // accepts that failed
+	Panics       uint64        // recovered
+	Stalled      uint64        // ended by ErrStalled
+	BufferBytes  int64         // kept now, held and to be sent
+	LongestTurn  time.Duration // of any loop; 0 under goroutines
+}
+
+// Options says how an engine runs. The zero value is usable.
+type Options struct {
+	// IO is "loops", "goroutines" or "" and "auto" for what suits the system.
+	// Loops exist on Linux; elsewhere "loops" is an error.
+	IO string
+	// Loops is how many event loops run; 0: one a core, at most four. Starting
+	// them raises GOMAXPROCS to loops + max(1, loops/2) if it is lower: a loop
+	// keeps its processor while it waits, so other goroutines need one.
+	Loops int
+	// BufferBytes bounds what all connections keep together; 0: no bound.
+	// Beyond it reading waits.
+	BufferBytes int64
+	// WriteStall ends a connection whose peer takes nothing for so long; 0: 30 s.
+	WriteStall time.Duration
+	// Linger bounds Finish; 0: 2 s.
+	Linger time.Duration
+	// Local makes what Conn.Local returns; may be nil.
+	Local func() any
+	// Log gets accept errors and panics; nil: nothing is logged.
+	Log *slog.Logger
+}
+
+func (o *Options) defaults() {
+	if o.WriteStall <= 0 {
+		o.WriteStall = 30 * time.Second
+	}
+	if o.Linger <= 0 {
+		o.Linger = 2 * time.Second
+	}
+	if o.Local == nil {
+		o.Local = func() any { return nil }
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// New starts an engine.
+func New(o Options) (Engine, error) {
+	o.defaults()
+	switch o.IO {
+	case "", "auto":
+		if !haveLoops {
+			return newGoroutines(o), nil
+		}
+		return newLoops(o)
+	case "loops":
+		return newLoops(o)
+	case "goroutines":
+		return newGoroutines(o), nil
+	}
+	return nil, fmt.Errorf("no engine %q", o.IO)
+}

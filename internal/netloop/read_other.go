@@ -1,0 +1,10 @@
+//go:build !unix
+
+package netloop
+
+// read reads into a lent buffer, which the caller gives back.
+func (c *gconn) read(size int) (buf *[readSize]byte, n int, err error) {
+	buf = lent.Get().(*[readSize]byte)
+	n, err = c.nc.Read(buf[:size])
+	return buf, n, err
+}
