@@ -122,6 +122,7 @@ func (l *loop) control(op, fd int, events uint32, data int32) error {
 // run turns until the loop is closed.
 func (l *loop) run() {
 	defer l.closeDescriptors()
+	defer l.closeAll()
 	for {
 		n, err := l.waiter.wait(l.ep, l.events[:], len(l.again) > 0)
 		if err != nil {
@@ -453,21 +454,21 @@ func (l *loop) evict() {
 	}
 }
 
-// shut closes everything; posts that are queued already still run.
+// shut has run end after this turn. Posted by Close.
 func (l *loop) shut() {
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()
+}
+
+// closeAll closes everything; posts that were taken still run.
+func (l *loop) closeAll() {
 	for _, li := range l.listeners {
 		if li != nil {
 			li.close()
 		}
 	}
-	for _, c := range l.conns {
-		if c != nil {
-			l.lose(c, ErrClosed)
-		}
-	}
+	l.closeConns()
 	l.mu.Lock()
 	queue := l.posted
 	l.posted = nil
@@ -475,7 +476,11 @@ func (l *loop) shut() {
 	for _, f := range queue {
 		l.runOne(f)
 	}
-	for _, c := range l.conns { // dialled or accepted meanwhile
+	l.closeConns() // dialled or accepted meanwhile
+}
+
+func (l *loop) closeConns() {
+	for _, c := range l.conns {
 		if c != nil {
 			l.lose(c, ErrClosed)
 		}
