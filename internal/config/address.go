@@ -190,6 +190,9 @@ func ApplyListen(cfg *Config, listen, upstream []string) error {
 			if i := slices.IndexFunc(cfg.Gateway.Upstreams, func(o Upstream) bool { return o.URL == u }); i >= 0 {
 				up = cfg.Gateway.Upstreams[i]
 			}
+			if slices.ContainsFunc(out, func(o Upstream) bool { return o.URL == u }) {
+				errs = append(errs, fmt.Errorf("--upstream %s: given twice", u))
+			}
 			out = append(out, up)
 		}
 		cfg.Gateway.Upstreams = out

@@ -485,7 +485,8 @@ func (d *document) plain(n *node, p *path, want string, secret bool) (string, bo
 	text, errs := expand(n.raw, d.env)
 	for _, err := range errs {
 		hint := "write $${ for a literal ${"
-		if unset, ok := err.(*unsetError); ok {
+		var unset *unsetError
+		if errors.As(err, &unset) {
 			hint = fmt.Sprintf("set it, or give a default: ${%s:-default}", unset.name)
 		}
 		d.refuse(n, p, err.Error(), hint)

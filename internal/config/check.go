@@ -79,31 +79,35 @@ func (d *document) checkACL(cfg *Config, p *path) {
 	acl := &cfg.ACL
 	known := d.ruleNames(nil, acl.Rules, p.child("rules"))
 	d.checkRules(acl.Rules, &cfg.Gateway, "", p.child("rules"))
-	if acl.RulesFile == "" {
-		return
+	if acl.RulesFile != "" {
+		acl.Rules = append(acl.Rules, d.readRules(cfg, known, p.child("rules-file"))...)
+	}
+	if len(acl.Rules) > maxRules {
+		d.failAt(p.child("rules"), fmt.Sprintf("found %d rules; accepted: %d", len(acl.Rules), maxRules), "")
+	}
+}
+
+// readRules reads the file of "acl.rules-file", which stands at p. Its mistakes
+// are placed in it.
+func (d *document) readRules(cfg *Config, known map[string]string, p *path) []Rule {
+	data, err := readFile(cfg.ACL.RulesFile)
+	if err != nil {
+		d.failAt(p, "cannot be read: "+err.Error(), "")
+		return nil
 	}
 	more := &document{
 		report: d.report, dir: d.dir, env: d.env,
-		src: &source{name: acl.RulesFile, order: d.src.order + 1},
+		src: &source{name: cfg.ACL.RulesFile, order: d.src.order + 1, data: data},
 	}
-	data, err := readFile(acl.RulesFile)
-	if err != nil {
-		d.failAt(p.child("rules-file"), "cannot be read: "+err.Error(), "")
-		return
-	}
-	more.src.data = data
 	if !more.parse() {
-		return
+		return nil
 	}
 	var file rulesFile
 	var top *path
 	more.object(more.root, reflect.ValueOf(&file).Elem(), top)
 	more.ruleNames(known, file.Rules, top.child("rules"))
 	more.checkRules(file.Rules, &cfg.Gateway, "rules-file.", top.child("rules"))
-	acl.Rules = append(acl.Rules, file.Rules...)
-	if len(acl.Rules) > maxRules {
-		d.failAt(p.child("rules"), fmt.Sprintf("found %d rules; accepted: %d", len(acl.Rules), maxRules), "")
-	}
+	return file.Rules
 }
 
 // ruleNames warns of a name that another rule has: audit and explain could not

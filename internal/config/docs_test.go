@@ -230,6 +230,18 @@ func TestDocsUnenforced(t *testing.T) {
 	}
 }
 
+// TestDocsMistakes: what the documentation shows of errors is what they are.
+func TestDocsMistakes(t *testing.T) {
+	text, err := os.ReadFile(docsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, files := readArchive(t, "testdata/docs-mistakes.txtar")
+	if want := files[len(files)-1].data; !strings.Contains(string(text), want) {
+		t.Errorf("%s does not show\n%s", docsFile, want)
+	}
+}
+
 // TestDocsExamples reads every example of the documentation.
 func TestDocsExamples(t *testing.T) {
 	text, err := os.ReadFile(docsFile)

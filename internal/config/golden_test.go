@@ -29,10 +29,10 @@ func TestGolden(t *testing.T) {
 			dir := t.TempDir()
 			name, want, env := "config.json", -1, map[string]string{"DIR": dir}
 			for i, f := range archive {
-				switch {
-				case f.name == "want":
+				switch f.name {
+				case "want":
 					want = i
-				case f.name == "env":
+				case "env":
 					for line := range strings.Lines(f.data) {
 						k, v, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
 						env[k] = v

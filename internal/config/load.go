@@ -73,7 +73,7 @@ func readFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, plainError(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read from
 	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
 	if err != nil {
 		return nil, plainError(err)

@@ -18,28 +18,50 @@ type gap struct {
 // gaps is the whole list, but for what stands in listeners, upstreams and
 // providers, see [unenforcedGateway] and [unenforcedProviders].
 var gaps = []gap{
-	{"inspection.enabled", true, "this version does not inspect payloads",
-		func(c *Config) bool { return c.Inspection.Enabled }},
-	{"rate-limit.enabled", true, "this version does not limit rates",
-		func(c *Config) bool { return c.RateLimit.Enabled }},
-	{"auth.banned-file", true, "this version does not read a banned file",
-		func(c *Config) bool { return c.Auth.BannedFile != "" }},
-	{"general.watch", true, `this version watches users files only, so write "files" or "none"; SIGHUP reloads all`,
-		func(c *Config) bool { return c.General.Watch == "all" }},
-	{"agent.accept-config", true, "this version does not serve gRPC",
-		func(c *Config) bool { return c.Agent.AcceptConfig == "grpc" }},
-	{"agent.grpc-tls", true, "this version does not serve gRPC",
-		func(c *Config) bool { return c.Agent.GRPCTLS != GRPCTLS{} }},
-	{"broker.url", false, "this version does not probe the broker, so health does not know whether it is there",
-		func(c *Config) bool { return c.Broker.URL != "" }},
-	{"audit.output", true, "this version does not write to syslog",
-		func(c *Config) bool { return c.Audit.Output == "syslog" }},
-	{"audit.payload-excerpt", true, "this version writes no part of payloads",
-		func(c *Config) bool { return c.Audit.PayloadExcerpt > 0 }},
-	{"audit.hash-chain", true, "this version does not chain audit lines",
-		func(c *Config) bool { return c.Audit.HashChain }},
-	{"admin.address", true, "this version has no admin server",
-		func(c *Config) bool { return c.Admin.Address != "" }},
+	{
+		"inspection.enabled", true, "this version does not inspect payloads",
+		func(c *Config) bool { return c.Inspection.Enabled },
+	},
+	{
+		"rate-limit.enabled", true, "this version does not limit rates",
+		func(c *Config) bool { return c.RateLimit.Enabled },
+	},
+	{
+		"auth.banned-file", true, "this version does not read a banned file",
+		func(c *Config) bool { return c.Auth.BannedFile != "" },
+	},
+	{
+		"general.watch", true, `this version watches users files only, so write "files" or "none"; SIGHUP reloads all`,
+		func(c *Config) bool { return c.General.Watch == "all" },
+	},
+	{
+		"agent.accept-config", true, "this version does not serve gRPC",
+		func(c *Config) bool { return c.Agent.AcceptConfig == "grpc" },
+	},
+	{
+		"agent.grpc-tls", true, "this version does not serve gRPC",
+		func(c *Config) bool { return c.Agent.GRPCTLS != GRPCTLS{} },
+	},
+	{
+		"broker.url", false, "this version does not probe the broker, so health does not know whether it is there",
+		func(c *Config) bool { return c.Broker.URL != "" },
+	},
+	{
+		"audit.output", true, "this version does not write to syslog",
+		func(c *Config) bool { return c.Audit.Output == "syslog" },
+	},
+	{
+		"audit.payload-excerpt", true, "this version writes no part of payloads",
+		func(c *Config) bool { return c.Audit.PayloadExcerpt > 0 },
+	},
+	{
+		"audit.hash-chain", true, "this version does not chain audit lines",
+		func(c *Config) bool { return c.Audit.HashChain },
+	},
+	{
+		"admin.address", true, "this version has no admin server",
+		func(c *Config) bool { return c.Admin.Address != "" },
+	},
 }
 
 // unenforcedTypes are the types of providers that this version does not have.
