@@ -282,8 +282,13 @@ func TestInvalidUTF8(t *testing.T) {
 	if len(errs) != 1 || errs[0].Place != "c.json:2:10" {
 		t.Errorf("got %v", errs)
 	}
-	if _, _, errs := parse(t, "\uFEFF{}"); errs != nil {
-		t.Errorf("a byte order mark: %v", errs)
+}
+
+func TestFileEnds(t *testing.T) {
+	for _, text := range []string{"\uFEFF{}", "{} // a comment without a line end", "{}\r\n", "/* a */{}/* b */", "{\"qos\": {},}"} {
+		if _, _, errs := parse(t, text); errs != nil {
+			t.Errorf("%q: %v", text, errs)
+		}
 	}
 }
 
