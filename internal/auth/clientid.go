@@ -1,0 +1,83 @@
+package auth
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
+)
+
+// idRules are the rules for client ids. They hold for anonymous clients too,
+// and with authentication off.
+type idRules struct {
+	pattern  config.Regexp // nil: none
+	min, max int           // characters; max 0: no limit
+	template string        // "": none
+}
+
+func newIDRules(a *config.Auth) idRules {
+	return idRules{
+		pattern: a.ClientIDPattern, min: a.MinClientIDLength, max: a.MaxClientIDLength, template: a.ClientIDTemplate,
+	}
+}
+
+// check returns what refuses the client id of c, or RuleNone. An id that the
+// gateway assigned is measured by the template alone, from which it was made.
+func (r *idRules) check(c *session.ConnectInfo) policy.RuleRef {
+	if c.Assigned || c.ClientID == "" {
+		if r.pattern != nil || r.min > 0 {
+			return policy.RuleEmptyClientID
+		}
+	} else if n := utf8.RuneCountInString(c.ClientID); n < r.min || r.max > 0 && n > r.max {
+		return policy.RuleClientIDLength
+	}
+	return r.checkForm(c.ClientID, c.Username)
+}
+
+// checkForm is what of check can be told of a live connection, which may have
+// an assigned id: pattern and template.
+func (r *idRules) checkForm(id, username string) policy.RuleRef {
+	if r.pattern != nil && !matchesWhole(r.pattern, id) {
+		return policy.RuleClientIDPattern
+	}
+	if r.template != "" && !matchesTemplate(r.template, id, username) {
+		return policy.RuleClientIDTemplate
+	}
+	return policy.RuleNone
+}
+
+// matchesWhole reports whether re's match is all of s. The configuration
+// anchors the pattern when it is bound; one that is not may refuse more than it
+// should but never accepts a part.
+func matchesWhole(re config.Regexp, s string) bool {
+	at := re.FindStringIndex(s)
+	return at != nil && at[0] == 0 && at[1] == len(s)
+}
+
+// matchesTemplate compares id with a template in which %u is the user name and
+// one trailing * stands for anything. A user name that could not be told from
+// its surroundings matches nothing.
+func matchesTemplate(template, id, username string) bool {
+	template, open := strings.CutSuffix(template, "*")
+	if strings.Contains(template, "%u") {
+		if !fillable(username) {
+			return false
+		}
+		template = strings.ReplaceAll(template, "%u", username)
+	}
+	if open {
+		return strings.HasPrefix(id, template)
+	}
+	return id == template
+}
+
+// fillable reports whether a value may stand for a template variable: not
+// empty, without / + # and control characters, and not $… [policy section 4].
+func fillable(value string) bool {
+	return value != "" && value[0] != '$' && !strings.ContainsFunc(value, func(r rune) bool {
+		return r == '/' || r == '+' || r == '#' || unicode.IsControl(r)
+	})
+}

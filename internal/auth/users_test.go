@@ -1,0 +1,182 @@
+package auth
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// testHash is bcrypt of "secret" at the least cost.
+const testHash = "$2a$04$T7V6997z0Ht64Hy4YW1QvuYhlbmrfGU5xNmXoeuZD2RML4xFtvNZy"
+
+func TestParseUsers(t *testing.T) {
+	const text = `{
+  // people
+  "users": {
+    "alice": {"password_hash": "HASH", "groups": ["a", "b", "a"], "attributes": {"site_id": "x", "site-id": "y"}},
+    "bob-1": {"password-hash": "HASH", "enabled": false},
+    "bob_1": {"password-hash": "HASH"},
+  },
+}`
+	u, errs := parseUsers("u.json", []byte(strings.ReplaceAll(text, "HASH", testHash)))
+	if errs != nil {
+		t.Fatal(errs)
+	}
+	alice := u.byName["alice"]
+	if diff := cmp.Diff([]string{"a", "b"}, alice.groups); diff != "" {
+		t.Errorf("groups (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]string{"site_id": "x", "site-id": "y"}, alice.attributes); diff != "" {
+		t.Errorf("attributes are data, their keys are not ours (-want +got):\n%s", diff)
+	}
+	if !alice.enabled || u.byName["bob-1"].enabled || !u.byName["bob_1"].enabled {
+		t.Error("enabled: want alice and bob_1, not bob-1")
+	}
+	if !alice.hash.matches([]byte("secret")) {
+		t.Error("alice's password does not match")
+	}
+}
+
+func TestParseUsersEmpty(t *testing.T) {
+	u, errs := parseUsers("u.json", []byte(`{"users": {}}`))
+	if errs != nil {
+		t.Fatal(errs)
+	}
+	if user, h := u.find("alice"); user != nil || h != nil {
+		t.Errorf("find in an empty file = %v, %v", user, h)
+	}
+}
+
+func TestUsersFileErrors(t *testing.T) {
+	cases := []struct {
+		name, text string
+		want       []string
+	}{
+		{"empty file", "", []string{"u.json:1:1: parsing value: unexpected EOF"}},
+		{"cut", `{"users": {"a": {`, []string{"u.json:1:18: parsing value: unexpected EOF"}},
+		{"syntax", "{\n \"users\": [}\n", []string{"u.json:2:12: invalid character '}' at start of value"}},
+		{"two documents", `{"users": {}} {}`, []string{"u.json:1:15: invalid character '{' after top-level value"}},
+		{"null", "null", []string{"u.json:1:1: found null, want an object"}},
+		{"no users", "{}", []string{`u.json:1:1: no "users"`}},
+		{"users is a list", `{"users": []}`, []string{"u.json:1:11: users: found a list, want an object"}},
+		{"unknown key", `{"user": {}}`, []string{`u.json:1:2: user: unknown key, the only one is "users"`}},
+		{"several at once", `{"users": {
+  "a": {"password_hash": "HASH", "pasword": "x"},
+  "b": {"groups": "admin"},
+  "a": {"password_hash": "HASH"},
+  "": {"password_hash": "HASH"}
+}}`, []string{
+			`u.json:2:69~: users.a.pasword: unknown key, accepted are password_hash, groups, enabled, attributes`,
+			`u.json:3:19: users.b.groups: found a string, want a list of strings`,
+			`u.json:4:3: users.a: stands here twice, first at 2:3`,
+			`u.json:5:3: users[""]: a user name cannot be empty`,
+		}},
+		{"double key", `{"users": {"a": {"password_hash": "HASH", "password-hash": "HASH"}}}`, []string{
+			"u.json:1:~: users.a.password_hash: stands here twice, first at 1:18",
+		}},
+		{"no hash", `{"users": {"a": {"groups": []}}}`, []string{
+			"u.json:1:17: users.a: no password_hash: a user without one cannot exist",
+		}},
+		{"null hash", `{"users": {"a": {"password_hash": null}}}`, []string{
+			"u.json:1:35: users.a.password_hash: found null, want a string",
+		}},
+		{"empty hash", `{"users": {"a": {"password_hash": ""}}}`, []string{
+			"u.json:1:35: users.a.password_hash: empty: a user without password hash cannot exist",
+		}},
+		{"user is a string", `{"users": {"a": "HASH"}}`, []string{"u.json:1:17: users.a: found a string, want an object"}},
+		{
+			"types", `{"users": {"a b": {"password_hash": "HASH", "enabled": 1, "groups": [1, ""], "attributes": {"x": true}}}}`,
+			[]string{
+				`u.json:1:~: users["a b"].enabled: found a number, want true or false`,
+				`u.json:1:~: users["a b"].groups[0]: found a number, want a string`,
+				`u.json:1:~: users["a b"].groups[1]: a group cannot be empty`,
+				`u.json:1:~: users["a b"].attributes.x: found true, want a string`,
+			},
+		},
+		{"control characters do not reach the terminal", "{\"users\": {\"a\\u001b[2J\": {}}}", []string{
+			`u.json:1:26: users["a\x1b[2J"]: no password_hash: a user without one cannot exist`,
+		}},
+		{"U+0000", `{"users": {"\u0000": {"password_hash": "HASH"}}}`, []string{
+			`u.json:1:12: users["\x00"]: no CONNECT can carry this user name: it has more than 65535 bytes or U+0000`,
+		}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			u, errs := parseUsers("u.json", []byte(strings.ReplaceAll(c.text, "HASH", testHash)))
+			if u != nil || len(errs) != len(c.want) {
+				t.Fatalf("got %d errors, want %d: %v", len(errs), len(c.want), errs)
+			}
+			for i, err := range errs {
+				got := err.Error()
+				// ~ in a case stands for a column that the length of the hash moves.
+				if place, rest, loose := strings.Cut(c.want[i], "~: "); loose {
+					place = place[:strings.LastIndexByte(place, ':')+1]
+					if !strings.HasPrefix(got, place) || !strings.HasSuffix(got, ": "+rest) {
+						t.Errorf("error %d: got %q, want %q", i, got, c.want[i])
+					}
+				} else if got != c.want[i] {
+					t.Errorf("error %d: got %q, want %q", i, got, c.want[i])
+				}
+			}
+		})
+	}
+}
+
+// No prefix of a sound file is a sound file: half a file never removes users.
+func TestUsersFileCutAnywhere(t *testing.T) {
+	text := `{"users": {"a": {"password_hash": "` + testHash + `", "groups": ["g"]}}}`
+	for i := range text {
+		if u, errs := parseUsers("u.json", []byte(text[:i])); u != nil || len(errs) == 0 {
+			t.Errorf("cut at byte %d: accepted", i)
+		}
+	}
+}
+
+func TestCheckUsersFileUnreadable(t *testing.T) {
+	dir := t.TempDir()
+	missing := filepath.Join(dir, "none.json")
+	for path, want := range map[string]string{
+		missing: missing + ": no such file or directory",
+		dir:     dir + ": not a regular file",
+	} {
+		errs := CheckUsersFile(path)
+		if len(errs) != 1 || errs[0].Error() != want {
+			t.Errorf("CheckUsersFile(%q) = %v, want %q", path, errs, want)
+		}
+	}
+	large := filepath.Join(dir, "large.json")
+	if err := os.WriteFile(large, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(large, maxUsersFile+1); err != nil {
+		t.Fatal(err)
+	}
+	if errs := CheckUsersFile(large); len(errs) != 1 || !strings.Contains(errs[0].Error(), "larger than") {
+		t.Errorf("CheckUsersFile(too large) = %v", errs)
+	}
+}
+
+func FuzzParseUsers(f *testing.F) {
+	f.Add([]byte(`{"users": {"a": {"password_hash": "` + testHash + `", "groups": ["g"], "attributes": {"k": "v"}, "enabled": true}}}`))
+	f.Add([]byte(`{"users": {"a": {"password_hash": "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$MDEyMzQ1Njc4OWFiY2RlZg"}, "a": []}, "users": 1,}//`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		u, errs := parseUsers("u.json", data)
+		if (u == nil) == (len(errs) == 0) {
+			t.Fatalf("users %v and errors %v", u, errs)
+		}
+		if u == nil {
+			return
+		}
+		for name, entry := range u.byName {
+			if name == "" || entry.hash == nil {
+				t.Fatalf("user %q without name or hash", name)
+			}
+		}
+		if len(u.byName) > 0 && u.decoy == nil {
+			t.Fatal("users without decoy")
+		}
+	})
+}
