@@ -1,15 +1,27 @@
 // Package agent is the door behind the Sentinel proxy: it serves the agent
 // protocol on a Unix socket and answers every WebSocket frame with allow, drop
 // or close.
+//
+// Each connection of the proxy has one goroutine that reads. A frame that can
+// be decided at once is decided there; its session is found in one table that
+// all connections share, because the frames of one WebSocket come over any of
+// them. Only a CONNECT whose password has to be hashed leaves that goroutine.
 package agent
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/audit"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/auth"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
 )
 
 // Options is what the agent door needs.
@@ -20,25 +32,141 @@ type Options struct {
 	Gate    *auth.Gate
 	Audit   *audit.Log
 	Log     *slog.Logger
+
+	// Configure applies a configuration that the proxy pushed; an error is told
+	// to the proxy, which then refuses service. It may be called from several
+	// goroutines, with the same configuration many times. Nil: this version
+	// applies none and refuses any that is not empty.
+	Configure func(raw json.RawMessage) error
 }
 
 // Agent is the agent door.
-type Agent struct{}
+type Agent struct {
+	// Fixed after New.
+	gate      *auth.Gate
+	audit     *audit.Log
+	log       *slog.Logger
+	socket    string
+	version   string
+	configure func(json.RawMessage) error
+	epoch     time.Time
+	table     *table
+	stats     stats
+	repeats   *repeats
+
+	settings atomic.Pointer[settings]
+
+	// Owned by Start and Stop.
+	listener *listener
+	base     context.Context // of checks that go on in the background
+	cancel   context.CancelFunc
+	work     sync.WaitGroup // accept and sweep
+	serving  sync.WaitGroup // connections
+	checks   sync.WaitGroup // background checks
+	stopOnce sync.Once
+
+	// Guarded by mu.
+	mu       sync.Mutex
+	draining bool
+	conns    map[*conn]struct{}
+	pending  []*conn // not yet shaken hands, oldest first
+	upgrades map[string]struct{}
+	warned   bool // of a pushed configuration
+}
 
 // New checks and prepares; it opens nothing.
-func New(o Options) (*Agent, error) { panic("todo") }
+func New(o Options) (*Agent, error) {
+	a := &Agent{
+		gate: o.Gate, audit: o.Audit, log: o.Log, socket: o.Socket, version: o.Version,
+		configure: o.Configure, epoch: time.Now(), table: newTable(), repeats: newRepeats(),
+		conns: map[*conn]struct{}{}, upgrades: map[string]struct{}{},
+	}
+	set, err := newSettings(o.Config)
+	if err != nil {
+		return nil, err
+	}
+	a.settings.Store(set)
+	a.base, a.cancel = context.WithCancel(context.Background())
+	return a, nil
+}
+
+// now is the agent's clock, never 0.
+func (a *Agent) now() session.Time { return session.Time(time.Since(a.epoch)) + 1 }
 
 // Start listens on the socket and serves until Stop. A live agent on the path
 // is an error; a stale socket is replaced.
-func (a *Agent) Start() error { panic("todo") }
-
-// Recheck has every live session's identity re-evaluated.
-func (a *Agent) Recheck() { panic("todo") }
+func (a *Agent) Start() error {
+	set := a.settings.Load()
+	l, err := listen(a.socket, set.socketMode, set.cfg.Agent.SocketGroup)
+	if err != nil {
+		return fmt.Errorf("listen on %q: %w", a.socket, err)
+	}
+	a.listener = l
+	a.work.Go(a.accept)
+	a.work.Go(a.sweep)
+	a.log.Info("agent door open", "socket", a.socket,
+		"note", "an agent cannot change packets: what would be lowered or stripped is forwarded and audited")
+	return nil
+}
 
 // Reload puts a new configuration in force for new WebSockets and rechecks the
 // live ones.
-func (a *Agent) Reload(cfg *config.Config) error { panic("todo") }
+func (a *Agent) Reload(cfg *config.Config) error {
+	set, err := newSettings(cfg)
+	if err != nil {
+		return err
+	}
+	a.settings.Store(set)
+	a.Recheck()
+	return nil
+}
+
+// Recheck has every live session's identity re-evaluated. A session whose
+// identity is gone is closed at its next frame: nothing else reaches it.
+func (a *Agent) Recheck() {
+	fx := &session.Effects{WantVerdicts: true}
+	for ws := range a.table.all() {
+		ws.recheck(a, fx)
+	}
+}
 
 // Stop stops accepting, finishes events in progress and closes all
 // connections. Idempotent.
-func (a *Agent) Stop(ctx context.Context) error { panic("todo") }
+func (a *Agent) Stop(ctx context.Context) (err error) {
+	a.stopOnce.Do(func() { err = a.stop(ctx) })
+	return err
+}
+
+func (a *Agent) stop(ctx context.Context) error {
+	var err error
+	if a.listener != nil {
+		err = a.listener.Close()
+	}
+	a.mu.Lock()
+	a.draining = true
+	for c := range a.conns {
+		c.drain()
+	}
+	a.mu.Unlock()
+	done := make(chan struct{})
+	go func() { a.serving.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = errors.Join(err, ctx.Err())
+		a.mu.Lock()
+		for c := range a.conns {
+			c.close()
+		}
+		a.mu.Unlock()
+	}
+	a.cancel()
+	<-done
+	a.checks.Wait()
+	a.work.Wait()
+	fx := &session.Effects{WantVerdicts: true}
+	for ws := range a.table.all() {
+		ws.stop(a, fx)
+	}
+	return err
+}

@@ -42,7 +42,7 @@ func (r *Reader) Next() (Message, error) {
 		if ok || err != nil {
 			return m, err
 		}
-		if err := r.fill(); err != nil {
+		if err := r.Fill(); err != nil {
 			return Message{}, err
 		}
 	}
@@ -79,8 +79,8 @@ func (r *Reader) Buffered() (Message, bool, error) {
 	return Message{Type: Type(body[0]), Payload: body[1:]}, true, nil
 }
 
-// fill reads once, after making room.
-func (r *Reader) fill() error {
+// Fill reads once, after making room: what to do when Buffered has nothing.
+func (r *Reader) Fill() error {
 	if r.start == r.end {
 		r.start, r.end = 0, 0
 		if len(r.buf) > steadyBuffer {

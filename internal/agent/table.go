@@ -1,0 +1,264 @@
+package agent
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"iter"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
+)
+
+const shards = 64
+
+// table holds the WebSockets of all proxy connections, by key. Its lock order:
+// a WebSocket's lock before a shard's, a shard's before that of ids.
+type table struct {
+	seed    maphash.Seed
+	shards  [shards]shard
+	live    atomic.Int64 // WebSockets in it
+	waiting atomic.Int64 // of them, not yet past CONNECT
+	held    atomic.Int64 // bytes of packets that are not whole
+
+	// Guarded by mu.
+	mu    sync.Mutex
+	ids   map[string]*webSocket // correlation ids are unique over the process
+	addrs map[netip.Addr]presence
+}
+
+// presence is what one address has in the table.
+type presence struct{ live, waiting int32 }
+
+type shard struct {
+	mu   sync.RWMutex
+	live map[string]*webSocket
+	// preludes are WebSockets that sent nothing but pings, pongs and empty
+	// frames so far: what makes it possible to go on counting their frames
+	// without keeping a session for them.
+	preludes map[string]*prelude
+}
+
+// prelude is the next index of each direction before CONNECT.
+type prelude struct {
+	next [2]uint64
+	seen session.Time
+}
+
+// Bounds of preludes: a client that pings before CONNECT is rare, and one that
+// is forgotten is refused.
+const (
+	maxPreludes = 64 // a shard
+	preludeTime = 60 * session.Second
+)
+
+func newTable() *table {
+	t := &table{seed: maphash.MakeSeed(), ids: map[string]*webSocket{}, addrs: map[netip.Addr]presence{}}
+	for i := range t.shards {
+		t.shards[i].live, t.shards[i].preludes = map[string]*webSocket{}, map[string]*prelude{}
+	}
+	return t
+}
+
+// appendKey appends what tells WebSockets apart: route, correlation id, client
+// address as given. The lengths keep the parts from running into each other.
+func appendKey(dst []byte, f *wire.Frame) []byte {
+	route := uint64(0)
+	if f.HasRoute {
+		route = uint64(len(f.Route)) + 1
+	}
+	dst = binary.AppendUvarint(dst, route)
+	dst = append(dst, f.Route...)
+	dst = binary.AppendUvarint(dst, uint64(len(f.CorrelationID)))
+	dst = append(dst, f.CorrelationID...)
+	return append(dst, f.ClientIP...)
+}
+
+func (t *table) shard(key []byte) *shard {
+	return &t.shards[maphash.Bytes(t.seed, key)%shards]
+}
+
+// find returns the WebSocket of a key, nil when there is none.
+func (t *table) find(key []byte) *webSocket {
+	s := t.shard(key)
+	s.mu.RLock()
+	ws := s.live[string(key)]
+	s.mu.RUnlock()
+	return ws
+}
+
+// full says why a WebSocket has no place.
+type full uint8
+
+const (
+	fullNot     full = iota
+	fullTable        // agent.max-sessions
+	fullID           // the correlation id is that of another live WebSocket
+	fullWaiting      // limits.pending-connections
+	fullAddrNew      // limits.pending-per-ip
+	fullAddr         // general.max-connections-per-ip
+	fullTotal        // general.max-connections
+	fullKey          // the key is taken
+)
+
+// add puts ws in. A live WebSocket is never evicted for another.
+func (t *table) add(ws *webSocket) full {
+	set := ws.set
+	s := t.shard([]byte(ws.key))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live[ws.key] != nil {
+		return fullKey
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	g := &set.cfg.General
+	at := t.addrs[ws.network]
+	switch {
+	case t.ids[ws.id] != nil:
+		return fullID
+	case t.live.Load() >= int64(set.cfg.Agent.MaxSessions):
+		return fullTable
+	case over(t.live.Load(), g.MaxConnections):
+		return fullTotal
+	case over(t.waiting.Load(), g.Limits.PendingConnections):
+		return fullWaiting
+	case ws.network.IsValid() && over(int64(at.live), g.MaxConnectionsPerIP):
+		return fullAddr
+	case ws.network.IsValid() && over(int64(at.waiting), g.Limits.PendingPerIP):
+		return fullAddrNew
+	}
+	s.live[ws.key], t.ids[ws.id] = ws, ws
+	t.live.Add(1)
+	t.waiting.Add(1)
+	at.live++
+	at.waiting++
+	t.addrs[ws.network] = at
+	delete(s.preludes, ws.key)
+	return fullNot
+}
+
+// over reports whether one more than n is above a limit; 0 is none.
+func over(n int64, limit int) bool { return limit > 0 && n >= int64(limit) }
+
+// connected takes ws, whose CONNECT was decided, off the waiting ones.
+func (t *table) connected(ws *webSocket) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.waiting.Add(-1)
+	at := t.addrs[ws.network]
+	at.waiting--
+	t.addrs[ws.network] = at
+}
+
+// remove takes ws out; waiting says that connected was not called for it.
+func (t *table) remove(ws *webSocket, waiting bool) {
+	s := t.shard([]byte(ws.key))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.live, ws.key)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.ids, ws.id)
+	t.live.Add(-1)
+	at := t.addrs[ws.network]
+	at.live--
+	if waiting {
+		t.waiting.Add(-1)
+		at.waiting--
+	}
+	if at == (presence{}) {
+		delete(t.addrs, ws.network)
+	} else {
+		t.addrs[ws.network] = at
+	}
+}
+
+// byID returns the live WebSocket with a correlation id.
+func (t *table) byID(id string) *webSocket {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ids[id]
+}
+
+// all yields every WebSocket, one shard after the other, without a lock held.
+func (t *table) all() iter.Seq[*webSocket] {
+	return func(yield func(*webSocket) bool) {
+		var some []*webSocket
+		for i := range t.shards {
+			s := &t.shards[i]
+			some = some[:0]
+			s.mu.RLock()
+			for _, ws := range s.live {
+				some = append(some, ws)
+			}
+			s.mu.RUnlock()
+			for _, ws := range some {
+				if !yield(ws) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// prelude counts a frame that comes before CONNECT; false: it is not the next
+// one of its direction.
+func (t *table) prelude(key []byte, side int, index uint64, now session.Time) bool {
+	s := t.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.preludes[string(key)]
+	if p == nil {
+		if index != 0 {
+			return false
+		}
+		if len(s.preludes) >= maxPreludes {
+			return true
+		}
+		p = new(prelude)
+		s.preludes[string(key)] = p
+	}
+	if p.next[side] != index {
+		return false
+	}
+	p.next[side], p.seen = index+1, now
+	return true
+}
+
+// begun returns the next indexes of a key that has no session yet.
+func (t *table) begun(key []byte) [2]uint64 {
+	s := t.shard(key)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if p := s.preludes[string(key)]; p != nil {
+		return p.next
+	}
+	return [2]uint64{}
+}
+
+// forget takes old preludes out.
+func (t *table) forget(now session.Time) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		for key, p := range s.preludes {
+			if now-p.seen > preludeTime {
+				delete(s.preludes, key)
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// network is what addresses are counted by: IPv6 by /64.
+func network(a netip.Addr) netip.Addr {
+	if a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return a
+}

@@ -1,0 +1,116 @@
+package testkit
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
+)
+
+// Proxy plays the reverse proxy towards an agent: it shakes hands over several
+// connections and asks for decisions round robin, as released proxies do.
+type Proxy struct {
+	*wire.Pool
+	Generation wire.Generation
+}
+
+// DialProxy connects to an agent over four connections; they are closed with
+// the test.
+func DialProxy(tb testing.TB, socket string, g wire.Generation) *Proxy {
+	tb.Helper()
+	pool, err := wire.Dial(context.Background(), wire.PoolOptions{Socket: socket, Generation: g, Timeout: 5 * time.Second})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(pool.Close)
+	return &Proxy{Pool: pool, Generation: g}
+}
+
+// Upgrade asks whether a WebSocket may be opened. Without headers those of an
+// ordinary MQTT client are sent.
+func (p *Proxy) Upgrade(tb testing.TB, id string, headers map[string][]string) wire.Response {
+	tb.Helper()
+	if headers == nil {
+		headers = map[string][]string{"connection": {"Upgrade"}, "upgrade": {"websocket"}, "sec-websocket-protocol": {"mqtt"}}
+	}
+	r, err := p.Headers(context.Background(), &wire.HeadersEvent{
+		CorrelationID: id, Route: "mqtt-ws", ClientIP: "198.51.100.7", URI: "/mqtt", Headers: headers,
+	})
+	if err != nil {
+		tb.Fatalf("upgrade %q: %v", id, err)
+	}
+	return r
+}
+
+// WebSocket is a WebSocket through a Proxy. Its fields may be changed before
+// the first frame.
+type WebSocket struct {
+	proxy    *Proxy
+	ID       string
+	Route    string
+	ClientIP string
+
+	Index  [2]uint64 // of the next frame, by sender
+	Passed [2][]byte // what was forwarded of binary frames, by sender
+	Closed bool
+}
+
+// Open is a WebSocket that has been upgraded.
+func (p *Proxy) Open(id string) *WebSocket {
+	return &WebSocket{proxy: p, ID: id, Route: "mqtt-ws", ClientIP: "198.51.100.7"}
+}
+
+// Send sends one binary frame that is a whole message, and does with it what
+// the agent says.
+func (w *WebSocket) Send(tb testing.TB, from mqtt.Side, data []byte) wire.Response {
+	tb.Helper()
+	return w.Frame(tb, from, wire.OpBinary, true, data)
+}
+
+// Frame sends one frame and does with it what the agent says.
+func (w *WebSocket) Frame(tb testing.TB, from mqtt.Side, op wire.Opcode, fin bool, data []byte) wire.Response {
+	tb.Helper()
+	r, err := w.Try(from, op, fin, data)
+	if err != nil {
+		tb.Fatalf("frame %d of %q: %v", w.Index[from]-1, w.ID, err)
+	}
+	return r
+}
+
+// Try is Frame for frames that may get no answer.
+func (w *WebSocket) Try(from mqtt.Side, op wire.Opcode, fin bool, data []byte) (wire.Response, error) {
+	e := w.Event(from, op, fin, data)
+	r, err := w.proxy.Pool.Frame(context.Background(), &e)
+	if err != nil || r.WebSocket == wire.WSClose && r.HasWebSocket {
+		w.Closed = true
+		return r, err
+	}
+	if (r.WebSocket == wire.WSAllow || !r.HasWebSocket) && !op.Control() {
+		w.Passed[from] = append(w.Passed[from], data...)
+	}
+	return r, nil
+}
+
+// Event is the next frame as an event, not sent.
+func (w *WebSocket) Event(from mqtt.Side, op wire.Opcode, fin bool, data []byte) wire.FrameEvent {
+	e := wire.FrameEvent{
+		CorrelationID: w.ID, Route: w.Route, ClientIP: w.ClientIP, Opcode: op,
+		ClientToServer: from == mqtt.Client, Index: w.Index[from], Fin: fin, Data: data,
+	}
+	w.Index[from]++
+	return e
+}
+
+// Configure pushes a configuration over a new connection, in the handshake and
+// by its event, as proxies do.
+func Configure(socket string, g wire.Generation, config json.RawMessage) error {
+	pool, err := wire.Dial(context.Background(), wire.PoolOptions{Socket: socket, Generation: g, Conns: 1, Config: config})
+	if err != nil {
+		return err
+	}
+	pool.Close()
+	return nil
+}
