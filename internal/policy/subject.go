@@ -1,14 +1,16 @@
 package policy
 
-// Subject is the policy bound to one identity. It is immutable and may be
-// shared.
+// Subject is the policy bound to one identity. It is immutable and may be used
+// from many goroutines at once.
 type Subject struct {
 	engine   *Engine
 	identity Identity
+	bound    *bound
 }
 
 // Message is what a PUBLISH, a will or a delivery is judged by. Topic is the
-// real one: an alias is resolved before. The slices are not kept.
+// real one: an alias is resolved before. It is a valid topic name; an empty one
+// is denied. The slices are not kept.
 type Message struct {
 	Topic          []byte
 	ResponseTopic  []byte // nil: none
@@ -26,31 +28,12 @@ func (s *Subject) Identity() *Identity { return &s.identity }
 // Engine is the policy s is a share of.
 func (s *Subject) Engine() *Engine { return s.engine }
 
+// Same reports whether o decides everything as s does: then a session need not
+// look at its subscriptions again.
+func (s *Subject) Same(o *Subject) bool {
+	return s == o || s != nil && o != nil &&
+		s.engine == o.engine && s.bound == o.bound && s.identity.Door == o.identity.Door
+}
+
 // Inspects reports whether Publish wants the payload.
 func (s *Subject) Inspects() bool { return false }
-
-// Connect decides by the rules that name "connect".
-func (s *Subject) Connect(tr *Trace) Verdict { panic("todo") }
-
-// Will decides the will of a CONNECT as its PUBLISH would be, with the
-// differences of policy section 9: retain not allowed clears the flag, a QoS
-// above the maximum is lowered.
-func (s *Subject) Will(m Message, tr *Trace) Verdict { panic("todo") }
-
-// Publish decides a PUBLISH of the client: limits, ACL (with the Response
-// Topic), QoS, retained, inspection.
-func (s *Subject) Publish(m Message, tr *Trace) Verdict { panic("todo") }
-
-// Subscribe decides one filter of a SUBSCRIBE as it stands in the packet,
-// $share included. Verdict.QoS is the QoS to ask the broker for.
-func (s *Subject) Subscribe(filter []byte, qos byte, tr *Trace) Verdict { panic("todo") }
-
-// Unsubscribe decides one filter of an UNSUBSCRIBE.
-func (s *Subject) Unsubscribe(filter []byte, tr *Trace) Verdict { panic("todo") }
-
-// Deliver decides a PUBLISH to the client by its real topic.
-func (s *Subject) Deliver(topic []byte, tr *Trace) Verdict { panic("todo") }
-
-// Ceiling is the highest QoS that some PUBLISH of this client could keep, and
-// whether some topic of it could be retained.
-func (s *Subject) Ceiling() (qos byte, retain bool) { panic("todo") }

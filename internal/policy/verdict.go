@@ -44,8 +44,44 @@ const (
 	ReasonDecisionTimeout           // decision-timeout
 )
 
+// reasonTags are the audit's words, by Reason.
+var reasonTags = [...]string{
+	ReasonNone:               "",
+	ReasonACL:                "acl-denied",
+	ReasonConnectRule:        "acl-denied",
+	ReasonWill:               "acl-denied",
+	ReasonResponseTopic:      "acl-denied",
+	ReasonBadCredentials:     "auth-failed",
+	ReasonNotAllowed:         "auth-failed",
+	ReasonLockedOut:          "locked-out",
+	ReasonAuthBusy:           "server-unavailable",
+	ReasonClientID:           "client-id-invalid",
+	ReasonVersion:            "protocol-version",
+	ReasonTooManyConnections: "too-many-connections",
+	ReasonServerUnavailable:  "server-unavailable",
+	ReasonDraining:           "server-unavailable",
+	ReasonRate:               "rate-limited",
+	ReasonInspection:         "inspection-blocked",
+	ReasonPayloadSize:        "inspection-blocked",
+	ReasonQoS:                "qos-denied",
+	ReasonRetained:           "retained-denied",
+	ReasonRetainedSize:       "retained-denied",
+	ReasonMalformed:          "protocol-error",
+	ReasonProtocol:           "protocol-error",
+	ReasonPacketTooLarge:     "packet-too-large",
+	ReasonLimit:              "limit-exceeded",
+	ReasonUpgrade:            "upgrade-refused",
+	ReasonUninspectable:      "uninspectable",
+	ReasonDecisionTimeout:    "decision-timeout",
+}
+
 // Tag is the third word of the audit's tags, "" for ReasonNone.
-func (r Reason) Tag() string { panic("todo") }
+func (r Reason) Tag() string {
+	if int(r) >= len(reasonTags) {
+		return ""
+	}
+	return reasonTags[r]
+}
 
 // RuleRef names what decided: a rule of the engine (≥ 0, in evaluation order)
 // or a built-in check (< 0). [Engine.RuleName] gives its name.
@@ -92,10 +128,52 @@ const (
 	RuleFailOpen
 )
 
-// Verdict is one decision.
+// builtinNames are the names of the built-in checks, by -1 - RuleRef.
+var builtinNames = [...]string{
+	-1 - RuleNone:                "",
+	-1 - RuleDefaultAction:       "default-action",
+	-1 - RuleTakeover:            "takeover",
+	-1 - RuleAllowAnonymous:      "allow-anonymous",
+	-1 - RuleProviders:           "providers",
+	-1 - RuleFailureLockout:      "failure-lockout",
+	-1 - RuleBannedFile:          "banned-file",
+	-1 - RuleClientIDPattern:     "client-id-pattern",
+	-1 - RuleClientIDLength:      "client-id-length",
+	-1 - RuleClientIDTemplate:    "client-id-template",
+	-1 - RuleEmptyClientID:       "empty-client-id",
+	-1 - RuleProtocolVersions:    "protocol-versions",
+	-1 - RuleMaxPacketSize:       "max-packet-size",
+	-1 - RuleMaxConnections:      "max-connections",
+	-1 - RuleMaxConnectionsPerIP: "max-connections-per-ip",
+	-1 - RulePendingConnections:  "pending-connections",
+	-1 - RulePendingPerIP:        "pending-per-ip",
+	-1 - RuleTopicBytes:          "topic-bytes",
+	-1 - RuleTopicLevels:         "topic-levels",
+	-1 - RuleFiltersPerSubscribe: "filters-per-subscribe",
+	-1 - RuleSubscriptions:       "subscriptions",
+	-1 - RuleUserProperties:      "user-properties",
+	-1 - RuleWillBytes:           "will-bytes",
+	-1 - RuleWillDelay:           "will-delay-secs",
+	-1 - RuleReceiveMaximum:      "receive-maximum",
+	-1 - RuleTopicAliases:        "topic-aliases",
+	-1 - RuleOutstandingRequests: "outstanding-requests",
+	-1 - RuleDenialsPerMinute:    "denials-per-minute",
+	-1 - RulePacketsPerSecond:    "packets-per-second",
+	-1 - RuleConnectBytes:        "connect-bytes",
+	-1 - RuleMaxDeliverySize:     "max-delivery-size",
+	-1 - RuleQoS:                 "max-qos",
+	-1 - RuleQoSPerTopic:         "qos.per-topic",
+	-1 - RuleRetained:            "retained",
+	-1 - RuleRetainedSize:        "retained-size",
+	-1 - RulePayloadSize:         "payload-size",
+	-1 - RuleFailOpen:            "fail-open",
+}
+
+// Verdict is one decision. The zero Outcome denies; who makes a Verdict sets
+// Rule and Modifier, of which zero is the first rule.
 type Verdict struct {
 	Outcome Outcome
-	Reason  Reason  // why it was denied
+	Reason  Reason  // why it was denied, or the will removed
 	Rule    RuleRef // what decided; also set when allowed
 	// QoS is, when allowed, the QoS to go on with: lower than asked when
 	// downgraded. For a filter it is the granted maximum.
@@ -120,7 +198,3 @@ type Step struct {
 	Detail  string // evidence for people, e.g. `topic "a/b" matches "a/+"`
 	Witness string // a topic that shows why a filter was refused or granted
 }
-
-// Trace collects the steps of a decision. A nil *Trace collects nothing and
-// costs nothing.
-type Trace struct{ Steps []Step }

@@ -122,6 +122,14 @@ func (x *Index) Steps() int {
 	return x.steps
 }
 
+// Depth is the number of levels of the longest pattern, "#" not counted.
+func (x *Index) Depth() int {
+	if x == nil {
+		return 0
+	}
+	return x.depth
+}
+
 func (g *graph) add() int32 {
 	g.nodes = append(g.nodes, node{
 		exact: None, multi: None, min: None, allow: None, deny: None, limit: NoLimit,

@@ -52,14 +52,7 @@ func (s *Set) allowsWord(word []string) (bool, Key) {
 }
 
 func (s *Set) depth() int {
-	d := 0
-	if s.Shared != nil {
-		d = s.Shared.depth
-	}
-	if s.Own != nil {
-		d = max(d, s.Own.depth)
-	}
-	return d
+	return max(s.Shared.Depth(), s.Own.Depth())
 }
 
 // Mode is how a filter that stands for many topics is decided.
@@ -89,7 +82,7 @@ type Decision struct {
 func (s *Set) Decide(filter string, mode Mode, witness bool) Decision {
 	var buf words
 	w := walker{set: s}
-	w.begin(filter, &buf)
+	w.begin(filter, 0, &buf)
 	// The decision is settled by one topic: a refused one (strict) or an allowed
 	// one (filter). Every topic t that the filter matches is decided as the word
 	// "filter meets the pattern that decides t" is: what matches that word
@@ -144,7 +137,7 @@ func (s *Set) Least(filter string) (limit byte, key Key) {
 	}
 	var buf words
 	w := walker{set: s, allow: true, limited: true, limit: NoLimit, most: None}
-	w.begin(filter, &buf)
+	w.begin(filter, 0, &buf)
 	for i := range w.under {
 		w.under[i] = None
 	}
@@ -172,17 +165,18 @@ func (s *Set) lowest() byte {
 }
 
 // EachMeeting calls visit with every word in which an allowing pattern meets
-// the filter, and with the words of the filter alone when the default allows
-// them, until visit returns false. The word is shown as a topic whose fresh
-// levels are mentioned by no pattern of s; key decides it. With everything,
-// wildcards of the filter also stand for first levels that begin with "$".
+// the filter, and with the words of the filter alone where the default allows
+// them, until visit returns false. Levels that are fresh in a word are mentioned
+// by no pattern of s; key decides it. "#" of the filter has words of up to depth
+// levels and as many as s can tell apart. With everything, wildcards of the
+// filter also stand for first levels that begin with "$".
 //
 // It is for questions about all topics that a client may publish, asked once in
 // a while.
-func (s *Set) EachMeeting(filter string, everything bool, visit func(word Word, key Key) bool) {
+func (s *Set) EachMeeting(filter string, depth int, everything bool, visit func(word Word, key Key) bool) {
 	var buf words
 	w := walker{set: s, allow: true, everything: everything, most: None}
-	w.begin(filter, &buf)
+	w.begin(filter, depth, &buf)
 	for i := range w.under {
 		w.under[i] = None
 	}
@@ -257,7 +251,7 @@ type walker struct {
 	visit func(word []string, k Key) bool // false ends the walk
 }
 
-func (w *walker) begin(filter string, buf *words) {
+func (w *walker) begin(filter string, depth int, buf *words) {
 	w.base = buf.base[:0]
 	for rest, more := filter, true; more; {
 		var level string
@@ -269,7 +263,7 @@ func (w *walker) begin(filter string, buf *words) {
 	}
 	w.from, w.to = len(w.base), len(w.base)
 	if w.tail {
-		w.to = max(w.to, w.set.depth()) + 1
+		w.to = max(w.to, w.set.depth(), depth) + 1
 		// The empty string is no topic: "#" has no parent, nor has "/#".
 		if w.from == 0 || w.from == 1 && w.base[0] == "" {
 			w.from++

@@ -1,0 +1,104 @@
+package policy
+
+import (
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/topic"
+)
+
+// ceilingBudget bounds the topics that are looked at for one Ceiling. When it
+// is used up the answer is the highest possible: announcing too much costs a
+// downgrade, announcing too little takes something from the client.
+const ceilingBudget = 20_000
+
+// Ceiling is the highest QoS that some PUBLISH of this client could keep, and
+// whether some topic of it could be retained: what CONNACK announces. A client
+// that may publish nothing is told 2: there is nothing to lower. The first call
+// for a binding works it out, the others are told.
+func (s *Subject) Ceiling() (qos byte, retain bool) {
+	if !s.engine.cfg.General.BlockMode {
+		return 2, true // nothing is changed in detect-only
+	}
+	b := s.bound
+	b.ceiling.Do(func() {
+		b.maxQoS, b.retain = s.highestQoS(), s.someRetained()
+	})
+	return b.maxQoS, b.retain
+}
+
+// topics calls visit for topics that stand for all ways in which an allowed
+// PUBLISH can be decided by a rule and by one of the filters given; visit
+// returns false when it has seen enough. It reports whether all were looked at.
+// No filter that visit asks about has more than depth levels.
+//
+// As with Set.Decide: a topic t that rule and filter match is decided as the
+// word in which they meet is, because what matches that word matches t.
+func (s *Subject) topics(filters []string, depth int, visit func(w topic.Word, rule RuleRef) bool) (all bool) {
+	set := &s.bound.publish
+	acl := s.engine.cfg.ACL.Enabled
+	if !acl { // everything is allowed, "$" too
+		open := []topic.Entry{{Pattern: "#", Allow: true}, {Pattern: "$/#", Allow: true}}
+		for _, f := range filters {
+			open = append(open, topic.Entry{Pattern: f, Allow: true})
+		}
+		set = &topic.Set{Own: topic.NewIndex(open)}
+	}
+	budget, enough := ceilingBudget, false
+	for _, f := range filters {
+		set.EachMeeting(f, depth, true, func(w topic.Word, k topic.Key) bool {
+			if budget--; budget < 0 {
+				return false
+			}
+			rule := RuleNone
+			if acl {
+				rule = ruleOf(k)
+			}
+			enough = !visit(w, rule)
+			return !enough
+		})
+		if enough || budget < 0 {
+			break
+		}
+	}
+	return budget >= 0
+}
+
+func (s *Subject) highestQoS() byte {
+	q := &s.engine.qos
+	filters, possible := []string{"#"}, byte(2)
+	if q.enabled {
+		possible = q.max
+		for _, t := range s.engine.cfg.QoS.PerTopic {
+			filters = append(filters, t.Topic)
+			possible = max(possible, qosOf(t.MaxQoS))
+		}
+	}
+	some, best := false, byte(0)
+	all := s.topics(filters, q.perTopic.Depth(), func(w topic.Word, r RuleRef) bool {
+		some = true
+		most, _ := q.of(q.perTopic.FirstWord(w))
+		best = max(best, min(most, s.ruleMaxQoS(r)))
+		return best < possible
+	})
+	if !all {
+		return possible
+	}
+	if !some {
+		return 2
+	}
+	return best
+}
+
+func (s *Subject) someRetained() bool {
+	r := &s.engine.retained
+	filters := []string{"#"}
+	if r.enabled {
+		filters = append(filters, s.engine.cfg.Retained.AllowedTopics...)
+	}
+	found := false
+	depth := max(r.allowed.Depth(), r.blocked.Depth())
+	all := s.topics(filters, depth, func(w topic.Word, rule RuleRef) bool {
+		keep := s.ruleRetains(rule) && (!r.enabled || r.mayKeep(r.blocked.FirstWord(w), r.allowed.FirstWord(w)))
+		found = keep || r.strip
+		return !found
+	})
+	return found || !all
+}
