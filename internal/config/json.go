@@ -159,6 +159,11 @@ func convert(v *hujson.Value) (*node, *syntaxError) {
 			n.kind, n.text = kindNumber, string(t)
 		case '"':
 			n.kind = kindText
+			if !bytes.ContainsRune(t, '\\') { // the parser saw to the rest
+				n.text = string(t[1 : len(t)-1])
+				n.raw = n.text
+				break
+			}
 			if err := json.Unmarshal(t, &n.text); err != nil {
 				return nil, &syntaxError{v.StartOffset, "not JSON: " + err.Error(), ""}
 			}
