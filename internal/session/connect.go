@@ -192,12 +192,13 @@ func (s *Session) refuse(e End, fx *Effects) {
 	ev := s.connectEvent(KindBlocked, DecisionClose)
 	ev.Reason, ev.Rule = e.Reason, e.Rule
 	s.event(fx, ev)
+	s.refusal = true
 	s.ending(e, fx)
 }
 
 // Admit answers NeedVerify. A ticket that is not the awaited one is ignored.
-// In the agent door the PacketVerdict of the CONNECT comes here; its place is
-// in the input of the Feed that asked.
+// The PacketVerdict of the CONNECT comes here; its place is in the input of the
+// Feed that asked.
 func (s *Session) Admit(now Time, ticket uint32, a Admission, fx *Effects) {
 	s.now = now
 	if s.state == stateVerify && ticket == s.ticket {
@@ -225,15 +226,15 @@ func (s *Session) admit(a Admission, fx *Effects) {
 	if st.c.HasWill && !s.decideWill(fx) {
 		return
 	}
-	if s.set.Can.Reply {
-		s.needDial(fx)
-		return
-	}
 	d := DecisionAllow
 	if st.detected {
 		d = DecisionDetect
 	}
 	s.verdict(fx, mqtt.Client, st.h, 0, st.pos, d, policy.ReasonNone, policy.RuleNone)
+	if s.set.Can.Reply {
+		s.needDial(fx)
+		return
+	}
 	s.state, st.aliasMax = stateConnack, st.c.TopicAliasMaximum
 	s.limitDeliveries(&st.c)
 	s.schedule()

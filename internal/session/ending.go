@@ -37,7 +37,8 @@ func (s *Session) fault(from mqtt.Side, h mqtt.Header, b []byte, pos int, e End,
 	if s.state == stateEnded {
 		return 0
 	}
-	if from == mqtt.Broker && (e.Cause == CauseMalformed || e.Cause == CauseProtocol) {
+	if from == mqtt.Broker {
+		// What is wrong with the broker is no affair of the client's.
 		e.Cause, e.Code = CauseBrokerFault, endings[CauseBrokerFault]
 	}
 	if s.set.detect {
@@ -143,7 +144,7 @@ func (s *Session) finishEnd(e End, fx *Effects) {
 	s.farewell(e, fx)
 	s.state = stateEnded
 	fx.Ended, fx.End = true, e
-	if s.connected || s.subj != nil {
+	if s.subj != nil && !s.refusal {
 		s.event(fx, Event{
 			Kind: KindDisconnected, Decision: DecisionClose, Reason: e.Reason, Rule: e.Rule,
 			Packet: mqtt.DISCONNECT, From: mqtt.Client, End: e,
@@ -185,7 +186,7 @@ func (s *Session) farewell(e End, fx *Effects) {
 // 0: nothing says it.
 func (s *Session) connackCode(e End) mqtt.ReasonCode {
 	r := e.Reason
-	if r == policy.ReasonNone {
+	if r == policy.ReasonNone || e.Cause == CauseBrokerFault {
 		switch e.Cause {
 		case CauseDrain:
 			r = policy.ReasonDraining

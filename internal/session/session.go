@@ -85,6 +85,7 @@ type Session struct {
 
 	opaque      bool // to be stateOpaque once dialled
 	connected   bool // CONNACK 0 has passed
+	refusal     bool // the CONNECT was refused, and that was reported
 	resumed     bool // with session present
 	auth        bool // CONNECT had an Authentication Method
 	authTurn    bool // the broker sent AUTH before CONNACK: the client answers
