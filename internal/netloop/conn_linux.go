@@ -23,6 +23,7 @@ const (
 	flagAccepted                   // counted in loop.count
 	flagDoomed                     // in loop.doomed
 	flagReset                      // of a doomed one: the peer reset it
+	flagHeld                       // the handler knows that the engine does not read it
 )
 
 // conn is a connection of a loop. There are very many idle ones: everything
@@ -93,6 +94,12 @@ func (c *conn) Post(f func()) bool {
 }
 
 func (c *conn) Pending() int { return c.pending() }
+
+func (c *conn) Handle(h Handler) {
+	if c.state <= stateOpen {
+		c.h = h
+	}
+}
 
 func (c *conn) pending() int {
 	if c.bufs == nil {
@@ -182,19 +189,29 @@ func (c *conn) askAgain() {
 }
 
 func (c *conn) setPause(why uint8) {
-	if c.pause == 0 {
+	if c.pause&why == 0 {
+		c.pause |= why
 		c.touch()
 	}
-	c.pause |= why
 }
 
 func (c *conn) unpause(why uint8) {
 	if c.pause&why == 0 {
 		return
 	}
-	if c.pause &^= why; c.pause == 0 {
-		c.touch()
+	c.pause &^= why
+	c.touch()
+}
+
+// tell lets the handler know whether the engine reads c.
+func (c *conn) tell() {
+	held := c.pause&^pauseHandler != 0
+	if held == (c.flags&flagHeld != 0) || c.state != stateOpen {
+		return
 	}
+	c.flags ^= flagHeld
+	defer c.l.guard(c)
+	c.h.Held(c, held)
 }
 
 // read takes at most one buffer from the socket and gives it to the handler.

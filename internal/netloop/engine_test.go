@@ -147,6 +147,47 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
+// The handler learns when the engine stops reading, and when it goes on.
+func TestHeld(t *testing.T) {
+	both(t, func(t *testing.T, o Options) {
+		nl, to := backend(t)
+		held := make(chan bool, 64)
+		opened := opensRelay(to, make(chan error, 4))
+		_, addr := start(t, o, func(c Conn, remote netip.AddrPort) Handler {
+			h := opened(c, remote)
+			h.(*relay).held = held
+			return h
+		})
+		c := dial(t, addr)
+		up := accept(t, nl)
+		const total = 16 << 20
+		go func() {
+			_, _ = io.CopyN(c, zeros{}, total)
+			_ = c.CloseWrite()
+		}()
+		if !receive(t, "the stop", held) {
+			t.Error("the first call says that it goes on")
+		}
+		if n, err := io.Copy(io.Discard, up); n != total || err != nil {
+			t.Errorf("got %d bytes and %v, want %d", n, err, total)
+		}
+		for want := false; ; want = !want {
+			select {
+			case got := <-held:
+				if got != want {
+					t.Fatalf("told %v twice", got)
+				}
+				continue
+			default:
+			}
+			if want == false {
+				t.Error("never told that it goes on")
+			}
+			return
+		}
+	})
+}
+
 // While one client is held up by its backend, others of its loop go on.
 func TestStallConcernsItsPairOnly(t *testing.T) {
 	both(t, func(t *testing.T, o Options) {

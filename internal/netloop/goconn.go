@@ -44,6 +44,7 @@ type gconn struct {
 	out     []byte
 	flight  int  // bytes being written
 	writing bool // a goroutine is at it
+	isHeld  bool // the handler knows that the engine does not read it
 	due     int64
 	timer   *time.Timer
 	cancel  func() // ends a dial
@@ -223,6 +224,20 @@ func (c *gconn) SetTimer(at int64) {
 	})
 }
 
+func (c *gconn) Handle(h Handler) {
+	if c.state <= stateOpen {
+		c.h = h
+	}
+}
+
+// tell lets the handler know whether the engine reads c.
+func (c *gconn) tell(held bool) {
+	if c.state == stateOpen && c.isHeld != held {
+		c.isHeld = held
+		c.p.guard(c, func() { c.h.Held(c, held) })
+	}
+}
+
 func (c *gconn) Pause() { c.paused = true }
 
 func (c *gconn) Resume() {
@@ -267,7 +282,15 @@ func (c *gconn) send() {
 			_ = c.nc.SetWriteDeadline(time.Now().Add(p.e.o.WriteStall))
 		}
 		p.mu.Unlock()
-		err := c.writeOut(b)
+		n, err := c.try(b)
+		if err == nil && n < len(b) {
+			p.mu.Lock()
+			if peer := c.peer(); peer != nil {
+				peer.tell(true)
+			}
+			p.mu.Unlock()
+			err = c.writeOut(b[n:])
+		}
 		p.mu.Lock()
 		c.flight = 0
 		p.e.mem.Add(-int64(cap(b)))
@@ -286,6 +309,7 @@ func (c *gconn) send() {
 		c.shutdown()
 	}
 	if peer := c.peer(); peer != nil {
+		peer.tell(peer.stalled())
 		peer.wake.Signal()
 	}
 	c.wake.Signal()
@@ -319,9 +343,7 @@ func (c *gconn) readAll() {
 	var starved time.Time
 	for {
 		p.mu.Lock()
-		for c.state == stateOpen && c.blocked() {
-			c.wake.Wait()
-		}
+		c.await()
 		state, holds := c.state, len(c.held)+c.Pending() > 0
 		p.mu.Unlock()
 		if state != stateOpen {
@@ -352,9 +374,7 @@ func (c *gconn) readAll() {
 		starved = time.Time{}
 		buf, n, err := c.read(size)
 		p.mu.Lock()
-		for c.state == stateOpen && c.blocked() { // since the read began
-			c.wake.Wait()
-		}
+		c.await() // for what has changed since the read began
 		if c.state != stateOpen {
 			p.mu.Unlock()
 			giveBack(buf)
@@ -406,11 +426,21 @@ func (c *gconn) rest() {
 	}
 }
 
-// blocked reports whether c is not to be read now.
-func (c *gconn) blocked() bool {
+// await waits until c may be read or is to be ended.
+func (c *gconn) await() {
+	for c.state == stateOpen && (c.paused || c.stalled()) {
+		c.tell(c.stalled())
+		if c.state == stateOpen {
+			c.wake.Wait()
+		}
+	}
+	c.tell(false)
+}
+
+// stalled reports whether back-pressure keeps c from being read.
+func (c *gconn) stalled() bool {
 	peer := c.peer()
-	return c.paused || c.Pending() > readSize ||
-		peer != nil && peer.state == stateOpen && peer.Pending() > 0
+	return c.Pending() > readSize || peer != nil && peer.state == stateOpen && peer.Pending() > 0
 }
 
 // deliver gives b to the handler and keeps what it returns.

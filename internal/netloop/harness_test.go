@@ -129,6 +129,13 @@ type handler struct {
 	data      func(Conn, []byte) []byte
 	timer     func(Conn)
 	closed    func(Conn, error)
+	held      func(Conn, bool)
+}
+
+func (h *handler) Held(c Conn, stopped bool) {
+	if h.held != nil {
+		h.held(c, stopped)
+	}
 }
 
 func (h *handler) Connected(c Conn, err error) {
@@ -183,6 +190,13 @@ func opensEcho(Conn, netip.AddrPort) Handler { return &handler{data: echo} }
 type relay struct {
 	a, b   Conn
 	closed chan error
+	held   chan bool // nil: nobody asks
+}
+
+func (r *relay) Held(c Conn, stopped bool) {
+	if r.held != nil && c == r.a {
+		r.held <- stopped
+	}
 }
 
 // opensRelay dials to for every connection and passes bytes both ways.

@@ -192,11 +192,13 @@ func (l *loop) settle() {
 			l.doomed = l.doomed[:len(l.doomed)-1]
 			l.lose(c, c.err())
 		}
-		for _, c := range l.dirty {
+		for i := 0; i < len(l.dirty); i++ { // it may grow meanwhile
+			c := l.dirty[i]
+			l.dirty[i] = nil
 			c.flags &^= flagDirty
+			c.tell()
 			c.interest()
 		}
-		clear(l.dirty)
 		l.dirty = l.dirty[:0]
 	}
 }

@@ -82,8 +82,12 @@ func (e *loops) Serve(nl net.Listener, opened Opened) (Listener, error) {
 	return li, nil
 }
 
-// eachChunk is how many connections are visited in one turn.
-const eachChunk = 32
+// eachChunk is how many connections are visited in one turn at most, and
+// eachTime how long that may take.
+const (
+	eachChunk = 32
+	eachTime  = int64(time.Millisecond)
+)
 
 func (e *loops) Each(visit func(Conn, Handler), done func()) {
 	var left atomic.Int64
@@ -97,7 +101,7 @@ func (e *loops) Each(visit func(Conn, Handler), done func()) {
 		next := 1
 		var chunk func()
 		chunk = func() {
-			for visited := 0; visited < eachChunk && next < len(l.conns); next++ {
+			for visited := 0; visited < eachChunk && next < len(l.conns) && e.clock()-l.now < eachTime; next++ {
 				if c := l.conns[next]; c != nil && c.flags&flagAccepted != 0 && c.state == stateOpen && c.h != nil {
 					visited++
 					l.visit(c, visit)

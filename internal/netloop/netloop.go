@@ -66,6 +66,9 @@ type Handler interface {
 	// follows; it may have changed b's bytes. b is valid during the call. It
 	// is not empty, but nothing may be new in it after Resume.
 	Data(c Conn, b []byte) (rest []byte)
+	// Held tells that the engine stopped reading c, because of back-pressure or
+	// for want of buffers, and later that it goes on.
+	Held(c Conn, stopped bool)
 	// Timer tells that the time given to SetTimer has come, up to 1.1 s late
 	// for times further away than a second, else up to 20 ms.
 	Timer(c Conn)
@@ -110,6 +113,8 @@ type Conn interface {
 	// error is one that shows at once. A connection that was dialled before
 	// must be closed.
 	Dial(to netip.AddrPort, h Handler) (peer Conn, connected bool, err error)
+	// Handle has h called from now on.
+	Handle(h Handler)
 	// Finish sends what is kept, then ends the connection so that the peer can
 	// read it (a close with unread input would reset it): bounded by
 	// Options.Linger. The handler is not called again.

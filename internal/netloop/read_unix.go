@@ -3,6 +3,7 @@
 package netloop
 
 import (
+	"errors"
 	"io"
 	"syscall"
 )
@@ -25,11 +26,11 @@ func (c *gconn) read(size int) (buf *[readSize]byte, n int, err error) {
 		b := lent.Get().(*[readSize]byte)
 		for {
 			n, errno = syscall.Read(int(fd), b[:size])
-			if errno != syscall.EINTR {
+			if !errors.Is(errno, syscall.EINTR) {
 				break
 			}
 		}
-		if errno == syscall.EAGAIN {
+		if errors.Is(errno, syscall.EAGAIN) {
 			lent.Put(b)
 			return false
 		}
@@ -45,4 +46,34 @@ func (c *gconn) read(size int) (buf *[readSize]byte, n int, err error) {
 		return buf, 0, io.EOF
 	}
 	return buf, n, nil
+}
+
+// try writes what the socket takes at once.
+func (c *gconn) try(b []byte) (n int, err error) {
+	sc, ok := c.nc.(syscall.Conn)
+	if !ok {
+		return 0, nil
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var errno error
+	err = raw.Write(func(fd uintptr) bool {
+		for {
+			n, errno = syscall.Write(int(fd), b)
+			if !errors.Is(errno, syscall.EINTR) {
+				return true
+			}
+		}
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case errors.Is(errno, syscall.EAGAIN):
+		return 0, nil
+	case errno != nil:
+		return 0, errno
+	}
+	return n, nil
 }
