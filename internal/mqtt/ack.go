@@ -12,10 +12,12 @@ type Ack struct {
 	Dup  bool // PUBREL of 3.1 only, which repeats it with this flag
 }
 
-// Sections 3.4.2.1, 3.5.2.1; 3.6.2.1, 3.7.2.1.
+// Sections 3.4.2.1, 3.5.2.1; 3.6.2.1, 3.7.2.1. PacketTooLarge is not listed, but
+// Mosquitto 2.0 answers a PUBLISH above its message_size_limit with it: refused,
+// the connection would end and the client send the same message again for ever.
 var (
 	receivedCodes = codes(Success, NoMatchingSubscribers, UnspecifiedError, ImplementationSpecific, NotAuthorized,
-		TopicNameInvalid, PacketIDInUse, QuotaExceeded, PayloadFormatInvalid)
+		TopicNameInvalid, PacketIDInUse, QuotaExceeded, PayloadFormatInvalid, PacketTooLarge)
 	releasedCodes = codes(Success, PacketIDNotFound)
 )
 

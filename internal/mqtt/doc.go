@@ -9,6 +9,11 @@
 // an over-long Remaining Length ([Header.Overlong]) is accepted and encoded
 // short.
 //
+// Left to the caller: the order of packets, what a client may send (a
+// Subscription Identifier in PUBLISH), what is well-formed and too much (client
+// ids, counts, sizes), and an overlong CONNECT of 5.0, whose version is not
+// known when its header is read.
+//
 // A refusal is an [*Error] that names the reason code, the clause of the
 // standard and the offset. [ErrIncomplete] says that more bytes are needed; no
 // proper prefix of a packet gives anything else, unless the bytes present are

@@ -1,6 +1,7 @@
 package mqtt_test
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -82,5 +83,17 @@ func TestPropertiesMisuse(t *testing.T) {
 			}()
 			do()
 		})
+	}
+}
+
+// TestPropertiesOfAnything: bytes that nothing validated end, whatever they are.
+func TestPropertiesOfAnything(t *testing.T) {
+	for id := range 256 {
+		for size := range 8 {
+			for _, filler := range []byte{0x00, 0x01, 0x80, 0xFF} {
+				b := append([]byte{byte(id)}, bytes.Repeat([]byte{filler}, size)...)
+				walk(t, b)
+			}
+		}
 	}
 }

@@ -26,6 +26,9 @@ type Publish struct {
 // body. Until the head is there no time is spent on its contents, so that a
 // head that drips in costs no more than one that comes at once. A head can be
 // as long as the packet: how much of it to wait for is the caller's to bound.
+//
+// After a refusal the flags are set, and PacketID if it could be read: whoever
+// discards a message that a broker should not have sent can acknowledge it.
 func (p *Publish) ParseHead(h Header, v Version, body []byte) (int, error) {
 	*p = Publish{Dup: h.Flags&0x08 != 0, QoS: h.Flags >> 1 & 3, Retain: h.Flags&1 != 0}
 	if len(body) > h.Length {

@@ -1,6 +1,7 @@
 package mqtt_test
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 
@@ -192,15 +193,56 @@ func TestErrorText(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
-		{mqtt.PUBLISH.String(), "PUBLISH"}, {mqtt.AUTH.String(), "AUTH"}, {mqtt.Type(0).String(), "RESERVED"},
-		{mqtt.V31.String(), "3.1"}, {mqtt.V311.String(), "3.1.1"}, {mqtt.V5.String(), "5.0"},
-		{mqtt.Version(0).String(), "unknown"}, {mqtt.Version(9).String(), "level 9"},
-		{mqtt.NotAuthorized.String(), "not authorized"}, {mqtt.QoSNotSupported.String(), "QoS not supported"},
+		{mqtt.PUBLISH.String(), "PUBLISH"},
+		{mqtt.AUTH.String(), "AUTH"},
+		{mqtt.Type(0).String(), "RESERVED"},
+		{mqtt.V31.String(), "3.1"},
+		{mqtt.V311.String(), "3.1.1"},
+		{mqtt.V5.String(), "5.0"},
+		{mqtt.Version(0).String(), "unknown"},
+		{mqtt.Version(9).String(), "level 9"},
+		{mqtt.NotAuthorized.String(), "not authorized"},
+		{mqtt.QoSNotSupported.String(), "QoS not supported"},
 		{mqtt.ReasonCode(0xEE).String(), "reason code 0xee"},
-		{mqtt.Client.String(), "client"}, {mqtt.Client.Peer().String(), "broker"},
+		{mqtt.Client.String(), "client"},
+		{mqtt.Client.Peer().String(), "broker"},
 	} {
 		if c.got != c.want {
 			t.Errorf("got %q, want %q", c.got, c.want)
+		}
+	}
+}
+
+// TestRefusedPublish: of a message with bad content the flags and the id remain,
+// so that it can be acknowledged and discarded.
+func TestRefusedPublish(t *testing.T) {
+	for name, b := range map[string][]byte{
+		"topic":    testkit.Publish(mqtt.V5, "a/#", 2, 513, "x", testkit.Dup()),
+		"property": testkit.Publish(mqtt.V5, "a", 2, 513, "x", testkit.Dup(), testkit.With(testkit.Prop8(mqtt.PayloadFormat, 9))),
+		"section":  testkit.Raw(0x3C, testkit.Str("a"), testkit.U16(513), []byte{0x7F}),
+	} {
+		p, err := parse(b, mqtt.V5, mqtt.Broker)
+		if err == nil || p.Publish == nil || p.Publish.QoS != 2 || !p.Publish.Dup || p.Publish.PacketID != 513 {
+			t.Errorf("%s: %v, %+v", name, err, p.Publish)
+		}
+	}
+}
+
+// TestBodyLongerThanPromised: a caller that hands over more than the packet is
+// told so, not obeyed.
+func TestBodyLongerThanPromised(t *testing.T) {
+	for _, p := range testkit.Packets() {
+		switch p.Type() {
+		case mqtt.CONNECT, mqtt.CONNACK, mqtt.PINGREQ, mqtt.PINGRESP: // not given a header
+			continue
+		}
+		if !p.Good() {
+			continue
+		}
+		x := mustParse(t, p.Bytes, p.Version, p.From)
+		y := view{Header: x.Header}
+		if err := y.parseBody(p.Version, p.From, append(bytes.Clone(p.Bytes[x.Header.Len:]), 0)); errCode(err) != mqtt.MalformedPacket {
+			t.Fatalf("%s: %v", p.Name, err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"bytes"
 	"encoding/binary"
 	"unicode/utf8"
 )
@@ -107,12 +108,7 @@ func validString(b []byte) bool {
 }
 
 func validStringSlow(b []byte) bool {
-	for _, c := range b {
-		if c == 0 {
-			return false
-		}
-	}
-	return utf8.Valid(b)
+	return bytes.IndexByte(b, 0) < 0 && utf8.Valid(b)
 }
 
 // plainTopic reports whether b is ASCII without U+0000, + and #: most topic
@@ -164,10 +160,8 @@ func checkTopicName(b []byte, offset int, what, wildcards string) error {
 	if !validString(b) {
 		return badString(b, offset, what)
 	}
-	for _, c := range b {
-		if c == '+' || c == '#' {
-			return malformed(wildcards, offset, what+" holds a wildcard")
-		}
+	if bytes.IndexByte(b, '+') >= 0 || bytes.IndexByte(b, '#') >= 0 {
+		return malformed(wildcards, offset, what+" holds a wildcard")
 	}
 	return nil
 }
