@@ -17,23 +17,18 @@ func topicDown(t []byte) []byte { return t }
 // aliases are the topic aliases of one direction. What the sender means and
 // what the receiver was told differ as soon as one packet was not forwarded.
 type aliases struct {
-	max   uint16   // announced by the receiver; 0: none are legal
 	means [][]byte // by alias - 1; nil: unknown
 	told  [][]byte
 }
 
-// openAliases starts the tables, when CONNACK has announced the last maximum.
+// openAliases sets how many aliases are legal, when CONNACK has announced the
+// last maximum.
 func (s *Session) openAliases(up uint16) {
-	down := s.start.aliasMax
-	if up == 0 && down == 0 {
-		return
-	}
-	s.alias = new([2]aliases)
-	s.alias[mqtt.Client].max, s.alias[mqtt.Broker].max = up, down
+	s.aliasMax = [2]uint16{mqtt.Client: up, mqtt.Broker: s.start.aliasMax}
 	if most := s.set.maxAliases; most > 0 {
 		// The agent door cannot lower what is announced; it remembers no more.
-		for i := range s.alias {
-			s.alias[i].max = min(s.alias[i].max, uint16(min(most, 0xFFFF)))
+		for i := range s.aliasMax {
+			s.aliasMax[i] = min(s.aliasMax[i], uint16(min(most, 0xFFFF)))
 		}
 	}
 }
@@ -43,8 +38,11 @@ func (s *Session) openAliases(up uint16) {
 func (s *Session) resolve(from mqtt.Side, p *mqtt.Publish) ([]byte, mqtt.ReasonCode) {
 	topic := p.Topic
 	if p.TopicAlias != 0 {
-		if s.alias == nil || p.TopicAlias > s.alias[from].max { // [MQTT-3.3.2-9]
+		if p.TopicAlias > s.aliasMax[from] { // [MQTT-3.3.2-9]
 			return nil, mqtt.TopicAliasInvalid
+		}
+		if s.alias == nil {
+			s.alias = new([2]aliases)
 		}
 		a := &s.alias[from]
 		i := int(p.TopicAlias) - 1

@@ -99,9 +99,6 @@ func (r *requests) remove(i int) {
 	}
 	r.bytes -= r.list[i].bytes()
 	r.list = slices.Delete(r.list, i, i+1)
-	if len(r.list) == 0 {
-		*r = requests{}
-	}
 }
 
 func shared(filter string) bool { return strings.HasPrefix(filter, "$share/") }
@@ -159,7 +156,9 @@ func (s *Session) suback(h mqtt.Header, body, b []byte, pos int, fx *Effects) in
 	if coded && len(a.Codes) != q.asked && !s.set.detect {
 		return s.misplaced(mqtt.Broker, h, b, pos, fx)
 	}
-	s.requests.remove(i)
+	if s.requests.remove(i); len(s.requests.list) == 0 {
+		s.requests = nil
+	}
 	if q.own {
 		s.tally(mqtt.Broker, h)
 		return h.Size()

@@ -61,11 +61,12 @@ type Session struct {
 	held     *filters // granted subscriptions
 
 	ticket      uint32
-	maxDelivery uint32 // bytes; the client's Maximum Packet Size and ours; 0: none
-	maxUpstream uint32 // bytes; the broker's; 0: none
-	window      uint16 // QoS 1 and 2 in flight towards the broker
-	windowPaced bool   // the window is the broker's alone: pace, never end
-	generation  uint16 // of subj
+	maxDelivery uint32    // bytes; the client's Maximum Packet Size and ours; 0: none
+	maxUpstream uint32    // bytes; the broker's; 0: none
+	window      uint16    // QoS 1 and 2 in flight towards the broker
+	windowPaced bool      // the window is the broker's alone: pace, never end
+	generation  uint16    // of subj
+	aliasMax    [2]uint16 // by sender, as the receiver announced; 0: none are legal
 
 	// Time. All on the driver's clock.
 	now       Time
