@@ -4,36 +4,40 @@
 package audit
 
 import (
+	"fmt"
+	"math"
 	"net/netip"
+	"strings"
 	"time"
 
-	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
 )
 
-// Event is one audit event, with the keys of the documentation. Text of
-// clients is data: escaped in JSON, quoted in text.
+// Event is one audit event, with the keys of the documentation; what is not
+// known is absent. Text of clients is data: escaped in JSON, quoted in text. An
+// Event that was emitted is not changed any more.
 type Event struct {
 	Time          time.Time `json:"time"`
-	Event         string    `json:"event"`
+	Event         string    `json:"event"` // the tags, joined by commas
 	Tags          []string  `json:"tags"`
-	Decision      string    `json:"decision"`
+	Decision      string    `json:"decision,omitempty"`
 	Reason        string    `json:"reason,omitempty"`
 	Rule          string    `json:"rule,omitempty"`
-	Door          string    `json:"door"`
+	Door          string    `json:"door,omitempty"`
 	Listener      string    `json:"listener,omitempty"`
 	Connection    string    `json:"connection,omitempty"`
 	CorrelationID string    `json:"correlation_id,omitempty"`
 	ClientID      string    `json:"client_id,omitempty"`
 	Username      string    `json:"username,omitempty"`
-	Verified      *bool     `json:"verified,omitempty"`
+	Verified      *bool     `json:"verified,omitempty"` // of the user name
 	Provider      string    `json:"provider,omitempty"`
 	Groups        []string  `json:"groups,omitempty"`
 	ClientIP      string    `json:"client_ip,omitempty"`
 	Protocol      string    `json:"protocol,omitempty"`
 	Packet        string    `json:"packet,omitempty"`
-	Direction     string    `json:"direction,omitempty"`
+	Direction     string    `json:"direction,omitempty"` // client|broker: who sent the packet
 	Topic         string    `json:"topic,omitempty"`
 	Filters       []string  `json:"filters,omitempty"`
 	QoS           *int      `json:"qos,omitempty"`
@@ -41,14 +45,16 @@ type Event struct {
 	PayloadBytes  *int      `json:"payload_bytes,omitempty"`
 	DurationUS    int64     `json:"duration_us,omitempty"`
 	// mqtt,disconnect
-	EndedBy       string  `json:"ended_by,omitempty"`
+	EndedBy       string  `json:"ended_by,omitempty"`  // client|broker|policy|gateway
 	Code          string  `json:"code,omitempty"`      // 0x8D
 	BytesIn       uint64  `json:"bytes_in,omitempty"`  // from the client
 	BytesOut      uint64  `json:"bytes_out,omitempty"` // from the broker
 	MessagesIn    uint64  `json:"messages_in,omitempty"`
 	MessagesOut   uint64  `json:"messages_out,omitempty"`
 	Denials       uint64  `json:"denials,omitempty"`
-	ConnectedSecs float64 `json:"connected_secs,omitempty"`
+	ConnectedSecs float64 `json:"connected_secs,omitempty"` // to the millisecond
+	// mqtt,audit-dropped: how many events before this one are missing.
+	Dropped uint64 `json:"dropped,omitempty"`
 }
 
 // Conn is what every event of a connection has in common.
@@ -61,30 +67,174 @@ type Conn struct {
 	Since         time.Time
 }
 
-// Event turns a session's event into an audit event. It copies everything.
-func (c *Conn) Event(s *session.Session, e *session.Event, now time.Time) Event { panic("todo") }
+// Event turns a session's event into an audit event. It copies everything that
+// e only lends.
+func (c *Conn) Event(s *session.Session, e *session.Event, now time.Time) Event {
+	return c.event(s.Connect(), s.Subject(), s.Counters(), e, now)
+}
 
-// Log takes events and writes them elsewhere. Emit never blocks: when the queue
-// is full the event is counted as dropped.
-type Log struct{}
+// Refused is the event of a connection that was refused without its session
+// having a say: too many connections, a refused upgrade. With detect it only
+// would have been.
+func (c *Conn) Refused(reason policy.Reason, rule policy.RuleRef, detect bool, now time.Time) Event {
+	e := session.Event{Kind: session.KindBlocked, Decision: session.DecisionClose, Reason: reason, Rule: rule}
+	if detect {
+		e.Kind, e.Decision = session.KindDetected, session.DecisionDetect
+	}
+	return c.event(nil, nil, nil, &e, now)
+}
 
-// Open opens the configured output and starts the writer.
-func Open(cfg config.Audit) (*Log, error) { panic("todo") }
+func (c *Conn) event(
+	info *session.ConnectInfo, subject *policy.Subject, counters *session.Counters, e *session.Event, now time.Time,
+) Event {
+	out := Event{
+		Time: now.UTC(), Tags: tags(e.Kind, e.Reason), Decision: e.Decision.String(), Reason: e.Reason.Tag(),
+		Door: c.Door.String(), Listener: c.Listener, Connection: c.ID, CorrelationID: c.CorrelationID,
+	}
+	out.Event = strings.Join(out.Tags, ",")
+	if c.Addr.IsValid() {
+		out.ClientIP = c.Addr.Unmap().String()
+	}
+	// Without a subject only built-in checks decide, and their names are the
+	// same in every engine.
+	engine := &policy.Engine{}
+	if subject != nil {
+		engine = subject.Engine()
+	}
+	out.Rule = engine.RuleName(e.Rule)
+	out.who(info, subject)
+	if e.Kind == session.KindDisconnected {
+		out.end(c, counters, &e.End, now)
+		return out
+	}
+	if e.Packet != 0 {
+		out.Packet, out.Direction = e.Packet.String(), direction(e.From)
+	}
+	out.Topic = string(e.Topic)
+	for _, f := range e.Filters {
+		out.Filters = append(out.Filters, string(f))
+	}
+	switch {
+	case e.Packet == mqtt.PUBLISH, e.Topic != nil: // or a will
+		qos, retain, size := int(e.QoS), e.Retain, e.PayloadBytes
+		out.QoS, out.Retain, out.PayloadBytes = &qos, &retain, &size
+	case e.Kind == session.KindQoSDowngraded, e.Kind == session.KindQoSOverLimit:
+		qos := int(e.QoS)
+		out.QoS = &qos
+	}
+	return out
+}
 
-// Emit queues e.
-func (l *Log) Emit(e Event) { panic("todo") }
+// who says whom the connection acts for: before admission what it claims.
+func (e *Event) who(info *session.ConnectInfo, subject *policy.Subject) {
+	verified := false
+	if subject != nil {
+		id := subject.Identity()
+		verified = id.Standing == policy.Verified
+		e.ClientID, e.Username, e.Provider, e.Groups = id.ClientID, id.Username, id.Provider, id.Groups
+		e.Verified = &verified
+	}
+	if info == nil {
+		return
+	}
+	if subject == nil {
+		e.ClientID, e.Username = info.ClientID, info.Username
+		if info.HasUsername {
+			e.Verified = &verified
+		}
+	}
+	if info.Version != 0 {
+		e.Protocol = info.Version.String()
+	}
+}
 
-// Wants reports whether a session need report allowed packets.
-func (l *Log) Wants() bool { panic("todo") }
+// end describes how a connection ended.
+func (e *Event) end(c *Conn, counters *session.Counters, end *session.End, now time.Time) {
+	how := endings[end.Cause]
+	e.EndedBy, e.Packet, e.Direction = how.by, how.packet, how.direction
+	if e.Reason == "" {
+		e.Reason = how.reason
+	}
+	// Who leaves on their own was not decided about.
+	e.Decision = session.DecisionAllow.String()
+	if how.by == "policy" || how.by == "gateway" {
+		e.Decision = session.DecisionClose.String()
+	}
+	if end.Code != 0 {
+		e.Code = fmt.Sprintf("0x%02X", byte(end.Code))
+	}
+	if counters != nil {
+		e.BytesIn, e.BytesOut = counters.Bytes[mqtt.Client], counters.Bytes[mqtt.Broker]
+		e.MessagesIn, e.MessagesOut = counters.Messages[mqtt.Client], counters.Messages[mqtt.Broker]
+		e.Denials = counters.Denials
+	}
+	if !c.Since.IsZero() {
+		e.ConnectedSecs = math.Round(max(0, now.Sub(c.Since).Seconds())*1000) / 1000
+	}
+}
 
-// Subscribe calls f with every event from the writer's goroutine, until cancel.
-func (l *Log) Subscribe(f func(*Event)) (cancel func()) { panic("todo") }
+// ending is what the audit says about a cause: who ended the connection, and
+// why, unless a rule says it better.
+type ending struct{ by, reason, packet, direction string }
 
-// Dropped is how many events were lost because the queue was full.
-func (l *Log) Dropped() uint64 { panic("todo") }
+var endings = [...]ending{
+	session.CauseNone:             {by: "gateway", reason: "unknown"},
+	session.CauseClientDisconnect: {"client", "client-disconnect", "DISCONNECT", "client"},
+	session.CauseClientLost:       {by: "client", reason: "client-lost"},
+	session.CauseKeepAlive:        {by: "gateway", reason: "keep-alive"},
+	session.CauseMalformed:        {by: "gateway", reason: "malformed"},
+	session.CauseProtocol:         {by: "gateway", reason: "protocol-error"},
+	session.CauseRefused:          {by: "policy", reason: "refused"},
+	session.CausePolicy:           {by: "policy", reason: "revoked"},
+	session.CauseDrain:            {by: "gateway", reason: "drain"},
+	session.CauseUpstreamLost:     {by: "broker", reason: "broker-lost"},
+	session.CauseBrokerFault:      {by: "broker", reason: "broker-fault"},
+	session.CauseBrokerRefused:    {by: "broker", reason: "broker-refused"},
+	session.CauseBrokerDisconnect: {"broker", "broker-disconnect", "DISCONNECT", "broker"},
+	session.CauseConnectTimeout:   {by: "gateway", reason: "connect-timeout"},
+	session.CauseStalled:          {by: "gateway", reason: "stalled"},
+	session.CauseInternal:         {by: "gateway", reason: "internal"},
+}
 
-// Reopen closes and opens the output file again (SIGHUP).
-func (l *Log) Reopen() error { panic("todo") }
+// tags is the ordered list of an event's tags.
+func tags(k session.Kind, r policy.Reason) []string {
+	switch k {
+	case session.KindAllowed:
+		return []string{"mqtt", "allowed"}
+	case session.KindConnected:
+		return []string{"mqtt", "connect", "success"}
+	case session.KindBlocked:
+		return withReason("blocked", r)
+	case session.KindDetected:
+		return withReason("detect-only", r)
+	case session.KindQoSDowngraded:
+		return []string{"mqtt", "qos-downgraded"}
+	case session.KindRetainStripped:
+		return []string{"mqtt", "retain-stripped"}
+	case session.KindQoSOverLimit:
+		return []string{"mqtt", "qos-over-limit"}
+	case session.KindRetainedOverLimit:
+		return []string{"mqtt", "retained-over-limit"}
+	case session.KindWillRemoved:
+		return []string{"mqtt", "will-removed"}
+	case session.KindDeliveryFiltered:
+		return []string{"mqtt", "delivery-filtered"}
+	case session.KindDisconnected:
+		return []string{"mqtt", "disconnect"}
+	}
+	return []string{"mqtt", "unknown"}
+}
 
-// Close writes what is queued and closes the output.
-func (l *Log) Close() error { panic("todo") }
+func withReason(tag string, r policy.Reason) []string {
+	if r == policy.ReasonNone {
+		return []string{"mqtt", tag}
+	}
+	return []string{"mqtt", tag, r.Tag()}
+}
+
+func direction(from mqtt.Side) string {
+	if from == mqtt.Broker {
+		return "broker"
+	}
+	return "client"
+}
