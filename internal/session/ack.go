@@ -73,7 +73,7 @@ func (s *Session) brokerAck(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 		return h.Size()
 	case h.Type == mqtt.PUBACK && x.stage == stageSent1,
 		h.Type == mqtt.PUBREC && x.stage == stageSent2 && a.Code >= 0x80,
-		h.Type == mqtt.PUBCOMP && x.stage == stageReleased:
+		h.Type == mqtt.PUBCOMP && (x.stage == stageReleased || x.stage == stageSent2):
 		s.ex.remove(a.PacketID)
 	case h.Type == mqtt.PUBREC && x.stage == stageSent2:
 		x.stage = stageReleased
@@ -92,6 +92,9 @@ func (s *Session) clientDisconnect(h mqtt.Header, body, b []byte, pos int, fx *E
 	if err := d.Parse(h, s.version, mqtt.Client, body); err != nil {
 		return s.malformed(mqtt.Client, h, b, pos, err, fx)
 	}
+	if s.trailed(h, b, pos) {
+		return s.misplaced(mqtt.Client, h, b, pos, fx)
+	}
 	most := s.set.Config.General.Limits.SessionExpirySecs
 	if most > 0 && d.HasSessionExpiry && int64(d.SessionExpiry) > most && s.set.Can.Rewrite && !s.set.detect {
 		s.tally(mqtt.Client, h)
@@ -108,12 +111,21 @@ func (s *Session) clientDisconnect(h mqtt.Header, body, b []byte, pos int, fx *E
 	return h.Size()
 }
 
+// trailed reports bytes behind a packet that ends the dialogue, in the door that
+// passes frames: it would pass them with it, undecided.
+func (s *Session) trailed(h mqtt.Header, b []byte, pos int) bool {
+	return !s.set.Can.Reply && len(b)-pos > h.Size()
+}
+
 // brokerDisconnect forwards the broker's DISCONNECT, without the way around
 // us, and ends.
 func (s *Session) brokerDisconnect(h mqtt.Header, body, b []byte, pos int, fx *Effects) int {
 	var d mqtt.Disconnect
 	if err := d.Parse(h, s.version, mqtt.Broker, body); err != nil {
 		return s.malformed(mqtt.Broker, h, b, pos, err, fx)
+	}
+	if s.trailed(h, b, pos) {
+		return s.misplaced(mqtt.Broker, h, b, pos, fx)
 	}
 	if s.set.Can.Rewrite && (elsewhere(d.Code) || len(d.ServerReference) > 0) {
 		s.tally(mqtt.Broker, h)

@@ -14,8 +14,10 @@ const (
 	maxWaiting = 1 << 20
 	// maxOwn bounds our own UNSUBSCRIBEs that wait for an answer.
 	maxOwn = 256
-	// ownBytes is about how large we make one.
+	// ownBytes is how many bytes of filters we put into one, ownHead how many
+	// come before them at most.
 	ownBytes = 64 << 10
+	ownHead  = 8
 )
 
 // request is a SUBSCRIBE or UNSUBSCRIBE that the broker has to answer.
@@ -121,13 +123,14 @@ func (s *Session) mayRequest(id uint16, h mqtt.Header, b []byte, pos int, fx *Ef
 	if s.occupied(id) {
 		return s.wait(mqtt.Client, holdPacketID), false
 	}
-	if s.requests.heavy() {
+	if s.requests.heavy() && s.set.Can.Reply {
 		return s.wait(mqtt.Client, holdRequests), false
 	}
 	if s.requests.uses(id) { // [MQTT-2.2.1-3]
 		return s.misplaced(mqtt.Client, h, b, pos, fx), false
 	}
-	if most := s.set.Config.General.Limits.OutstandingRequests; most > 0 && s.requests != nil && len(s.requests.list)-s.requests.own >= most {
+	most := s.set.Config.General.Limits.OutstandingRequests
+	if most > 0 && s.requests != nil && len(s.requests.list)-s.requests.own >= most || s.requests.heavy() {
 		return s.fault(mqtt.Client, h, b, pos, faultOf(CauseProtocol, policy.ReasonLimit, policy.RuleOutstandingRequests), fx), false
 	}
 	return 0, true
@@ -240,10 +243,13 @@ func (s *Session) revoke(lost []string, fx *Effects) {
 		return
 	}
 	var group []string
-	size := 0
+	size, most := 0, ownBytes
+	if s.maxUpstream > 0 {
+		most = min(most, int(s.maxUpstream)-ownHead)
+	}
 	for _, f := range lost {
 		s.held.remove(f)
-		if size += len(f) + 2; size > ownBytes && len(group) > 0 {
+		if size += len(f) + 2; size > most && len(group) > 0 {
 			s.unsubscribeOurs(group, fx)
 			group, size = nil, len(f)+2
 		}

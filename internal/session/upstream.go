@@ -176,6 +176,9 @@ func (s *Session) connack(h mqtt.Header, body, b []byte, pos int, fx *Effects) i
 	if err := c.Parse(s.version, body); err != nil {
 		return s.malformed(mqtt.Broker, h, b, pos, err, fx)
 	}
+	if c.Code != 0 && s.trailed(h, b, pos) {
+		return s.misplaced(mqtt.Broker, h, b, pos, fx)
+	}
 	s.tally(mqtt.Broker, h)
 	s.verdict(fx, mqtt.Broker, h, 0, pos, DecisionAllow, policy.ReasonNone, policy.RuleNone)
 	if c.HasServerKeepAlive {

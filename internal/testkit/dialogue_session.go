@@ -126,9 +126,12 @@ func orderDialogues(b *dialogueBook) {
 		b.add("order/malformed", v, BothDoors, conf(allVersions)).opens().
 			client(Publish(v, "dev/#", 0, 0, "x")).is("close").events("blocked,protocol-error").
 			toClient(bye(v, 0x81)).disconnects("malformed", 0x81)
-		b.add("order/after-disconnect", v, BothDoors, conf(allVersions)).opens().
+		b.add("order/after-disconnect", v, GatewayDoor, conf(allVersions)).opens().
 			client(Disconnect(v, 0), Publish(v, "dev/a", 0, 0, "x")).is("allow").toBroker(Disconnect(v, 0)).
 			disconnects("client-disconnect", 0)
+		b.add("order/after-disconnect", v, AgentDoor, conf(allVersions)).opens().
+			client(Disconnect(v, 0), Publish(v, "dev/a", 0, 0, "x")).is("close").events("blocked,protocol-error").
+			disconnects("protocol", 0)
 		b.add("order/broker-sends-connack-twice", v, BothDoors, conf(allVersions)).opens().
 			broker(welcome(v)).is("close").events("blocked,protocol-error").
 			toClient(bye(v, 0x8B)).disconnects("broker-fault", 0x8B)
