@@ -134,6 +134,7 @@ func (c *conn) serve() {
 		m, ok, err := c.reader.Buffered()
 		if err != nil {
 			a.log.Warn("agent connection is not readable", "error", err)
+			c.flushAll()
 			return
 		}
 		if !ok {

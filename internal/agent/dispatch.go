@@ -266,6 +266,9 @@ func (c *conn) unknown(set *settings, e *event) decision {
 		return c.refuseUnknown(set, policy.ReasonUninspectable, closePolicy, "unknown-connection")
 	}
 	next := a.table.begun(c.key)
+	if f.Index == 0 && next[mqtt.Client] != 0 {
+		next = [2]uint64{} // another one with the same key
+	}
 	if f.Index != next[mqtt.Client] {
 		return c.refuseUnknown(set, policy.ReasonUninspectable, closePolicy, "unknown-connection")
 	}

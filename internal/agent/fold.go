@@ -13,7 +13,9 @@ type stream struct {
 	counted  int    // of held, its memory as it was counted last
 	rest     int    // bytes to come of a packet that was decided at its head
 	dropping bool   // that packet was refused: its frames are dropped
-	fragment bool   // inside a fragmented WebSocket message
+	reason   policy.Reason
+	rule     policy.RuleRef // of the refused one
+	fragment bool           // inside a fragmented WebSocket message
 }
 
 // fold makes one answer of the verdicts about the packets in a frame (policy
@@ -44,6 +46,7 @@ func (f *fold) continues(s *stream) {
 		// [start, rest) goes the way of its head, and only alone.
 		f.refused = true
 		f.closing = s.rest < f.end || !f.whole
+		f.reason, f.rule = s.reason, s.rule
 	default:
 		f.other, f.lastKept = true, true
 	}
@@ -94,6 +97,6 @@ func (f *fold) decide(s *stream, consumed int) wire.WebSocketDecision {
 	if f.other || !f.whole || f.start > 0 || undecided || inside || f.closeOnDeny && f.answerable {
 		return wire.WSClose
 	}
-	s.dropping = s.rest > 0
+	s.dropping, s.reason, s.rule = s.rest > 0, f.reason, f.rule
 	return wire.WSDrop
 }

@@ -205,17 +205,17 @@ func (t *table) all() iter.Seq[*webSocket] {
 }
 
 // prelude counts a frame that comes before CONNECT; false: it is not the next
-// one of its direction.
+// one of its direction. The client's first begins anew.
 func (t *table) prelude(key []byte, side int, index uint64, now session.Time) bool {
 	s := t.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.preludes[string(key)]
-	if p == nil {
+	if p == nil || side == 0 && index == 0 {
 		if index != 0 {
 			return false
 		}
-		if len(s.preludes) >= maxPreludes {
+		if p == nil && len(s.preludes) >= maxPreludes {
 			return true
 		}
 		p = new(prelude)

@@ -247,6 +247,9 @@ func (ws *webSocket) settle(a *Agent, fx *session.Effects, side mqtt.Side, input
 	switch {
 	case d.ws == wire.WSClose:
 		d.code = codeFor(d.reason, d.rule)
+		if d.note.rank < rankBlocked {
+			d.note.tags = blockedTags(d.reason)
+		}
 		ws.endSession(a, fx, session.End{Cause: session.CausePolicy, Reason: d.reason, Rule: d.rule})
 		ws.free(a)
 	case ended:
