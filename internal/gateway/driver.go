@@ -1,0 +1,393 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/audit"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/auth"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/netloop"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/upstream"
+)
+
+// local is what the drivers of one loop share: the memory of one call.
+type local struct {
+	fx    session.Effects
+	out   []byte // several spans joined
+	frame []byte // the header of a WebSocket frame
+	pong  []byte // the payload of the last ping
+}
+
+// driver joins a client's connection, its session and its connection to a
+// broker. It belongs to the client's loop; whoever else has something for it
+// posts. There is one for each client: it is kept small.
+type driver struct {
+	// Fixed after newDriver.
+	g     *Gateway
+	door  *door
+	s     *session.Session
+	addr  netip.Addr
+	id    uint64
+	since int64 // on the engine's clock
+
+	// Owned by the loop.
+	sides   [2]netloop.Conn // by mqtt.Side; nil: not there, or gone
+	grant   func()          // gives the client id back; nil: none is held
+	broker  *upstream.Broker
+	dial    *upstream.Dial     // on its way
+	cancel  context.CancelFunc // of the verification on its way
+	ticket  uint32             // of what the session awaits
+	pause   [2]bool            // the session does not want to be fed
+	waits   [2]bool            // bytes are kept, or reading stopped, for that
+	counted bool               // as connected
+	over    bool
+}
+
+// Data feeds the session.
+func (d *driver) Data(c netloop.Conn, b []byte) []byte {
+	from := mqtt.Client
+	if c == d.sides[mqtt.Broker] {
+		from = mqtt.Broker
+	}
+	l := c.Local().(*local)
+	for len(b) > 0 && !d.over {
+		if d.pause[from] {
+			// Not before: most clients send nothing while they wait, and
+			// then nothing need be told to the kernel.
+			d.waits[from] = true
+			c.Pause()
+			return b
+		}
+		fx := &l.fx
+		fx.Reset()
+		n := d.s.Feed(d.now(c), from, b, fx)
+		partial := fx.Partial[from]
+		d.apply(l, b)
+		b = b[n:]
+		if n == 0 && !d.pause[from] || partial {
+			break
+		}
+	}
+	if d.over {
+		return nil
+	}
+	return b
+}
+
+func (d *driver) now(c netloop.Conn) session.Time { return session.Time(c.Now()) }
+
+// apply does what the session asks for. input is what it was fed, if it was.
+func (d *driver) apply(l *local, input []byte) {
+	fx := &l.fx
+	for side := range d.sides {
+		if conn := d.sides[side]; conn != nil && len(fx.Out[side]) > 0 {
+			conn.Write(l.join(mqtt.Side(side), input))
+		}
+	}
+	if len(fx.Events) > 0 {
+		d.report(fx.Events)
+	}
+	if fx.Ended {
+		d.end(fx.End)
+		return
+	}
+	client := d.sides[mqtt.Client]
+	if at := int64(fx.Wake); at != 0 {
+		if due := client.Due(); due == 0 || at < due {
+			client.SetTimer(at)
+		}
+	}
+	for side := range d.sides {
+		d.pause[side] = fx.Pause[side]
+		if !fx.Pause[side] && d.waits[side] && d.sides[side] != nil {
+			d.waits[side] = false
+			d.sides[side].Resume()
+		}
+	}
+	switch fx.Need {
+	case session.NeedVerify:
+		d.ticket = fx.Ticket
+		d.verify(l)
+	case session.NeedDial:
+		d.ticket = fx.Ticket
+		d.connect()
+	}
+}
+
+// join is what is to be sent to a side, in one piece.
+func (l *local) join(to mqtt.Side, input []byte) []byte {
+	b := l.fx.Bytes(to, input, l.out)
+	if len(l.fx.Out[to]) > 1 && cap(b) <= keptScratch {
+		l.out = b[:0]
+	}
+	return b
+}
+
+// keptScratch bounds what a loop keeps between calls.
+const keptScratch = 256 << 10
+
+// verify asks who the client is.
+func (d *driver) verify(l *local) {
+	client := d.sides[mqtt.Client]
+	if !d.counted {
+		d.counted = true
+		if rule := d.g.census.connect(d.addr, &d.g.config().General); rule != policy.RuleNone {
+			d.admit(l, auth.Grant{Admission: session.Admission{Reason: policy.ReasonTooManyConnections, Rule: rule}})
+			return
+		}
+	}
+	r := auth.Request{Connect: d.s.Connect(), Door: policy.DoorGateway, Listener: d.door.name, Addr: d.addr}
+	if grant, ok := d.g.gate.Try(r); ok {
+		d.admit(l, grant)
+		return
+	}
+	info := *r.Connect // the session's may change while the goroutine reads it
+	r.Connect = &info
+	ctx, cancel := context.WithTimeout(d.g.ctx, d.g.verifyTime())
+	d.cancel = cancel
+	ticket := d.ticket
+	d.g.running.Go(func() { // ends with ctx at the latest
+		defer cancel()
+		grant := d.g.gate.Admit(ctx, r)
+		if !client.Post(func() { d.verified(ticket, grant) }) && grant.Release != nil {
+			grant.Release()
+		}
+	})
+}
+
+// verified brings the answer of a verification that took time.
+func (d *driver) verified(ticket uint32, grant auth.Grant) {
+	if d.over || ticket != d.ticket {
+		if grant.Release != nil {
+			grant.Release()
+		}
+		return
+	}
+	d.cancel = nil
+	d.admit(d.local(), grant)
+}
+
+func (d *driver) admit(l *local, grant auth.Grant) {
+	d.grant = grant.Release
+	l.fx.Reset()
+	d.s.Admit(d.now(d.sides[mqtt.Client]), d.ticket, grant.Admission, &l.fx)
+	d.apply(l, nil)
+}
+
+func (d *driver) local() *local { return d.sides[mqtt.Client].Local().(*local) }
+
+// connect asks for a broker.
+func (d *driver) connect() {
+	id := ""
+	if c := d.s.Connect(); c != nil {
+		id = c.ClientID
+	}
+	dial := d.g.brokers().Dial(d.sides[mqtt.Client], id, d)
+	if d.broker == nil && !d.over {
+		d.dial = dial
+	}
+}
+
+// Dialled brings the broker's connection, or none.
+func (d *driver) Dialled(conn netloop.Conn, b *upstream.Broker) {
+	d.dial = nil
+	if d.over {
+		if conn != nil {
+			conn.Close()
+			b.Release()
+		}
+		return
+	}
+	answer := session.Dialled{}
+	if conn != nil {
+		d.sides[mqtt.Broker], d.broker = conn, b
+		answer = session.Dialled{OK: true, Upstream: b.Config()}
+	}
+	l := d.local()
+	l.fx.Reset()
+	d.s.Dialled(d.now(d.sides[mqtt.Client]), d.ticket, answer, &l.fx)
+	d.apply(l, nil)
+}
+
+// Connected is the business of upstream.Dial.
+func (d *driver) Connected(netloop.Conn, error) {}
+
+// Held tells the session that it is we who do not read.
+func (d *driver) Held(c netloop.Conn, stopped bool) {
+	if c == d.sides[mqtt.Client] {
+		d.s.Hold(d.now(c), stopped)
+	}
+}
+
+// Timer does what is due.
+func (d *driver) Timer(c netloop.Conn) {
+	if d.over {
+		return
+	}
+	l := d.local()
+	l.fx.Reset()
+	d.s.Tick(d.now(c), &l.fx)
+	d.apply(l, nil)
+}
+
+// Closed ends the session: a side is gone.
+func (d *driver) Closed(c netloop.Conn, err error) {
+	side := mqtt.Client
+	if c == d.sides[mqtt.Broker] {
+		side = mqtt.Broker
+	}
+	l, now := c.Local().(*local), d.now(c)
+	d.sides[side] = nil
+	if d.over {
+		return
+	}
+	if errors.Is(err, netloop.ErrPanic) {
+		// The session may be what panicked: first let go of everything.
+		d.release()
+	}
+	fx := &l.fx
+	fx.Reset()
+	var no *refusal
+	switch {
+	case errors.As(err, &no):
+		d.report([]session.Event{{
+			Kind: session.KindBlocked, Decision: session.DecisionClose, Reason: policy.ReasonUpgrade, Rule: policy.RuleNone,
+		}})
+		d.s.Lost(now, side, fx)
+	case errors.Is(err, netloop.ErrStalled):
+		d.s.End(now, session.End{Cause: session.CauseStalled}, fx)
+	case errors.Is(err, netloop.ErrPanic):
+		d.s.End(now, session.End{Cause: session.CauseInternal}, fx)
+	case errors.Is(err, netloop.ErrClosed):
+		d.s.End(now, session.End{Cause: session.CauseDrain, Reason: policy.ReasonDraining}, fx)
+	default:
+		d.s.Lost(now, side, fx)
+	}
+	if !fx.Ended && d.sides[mqtt.Client] == nil {
+		// The session wants to wait for the rest of a packet that cannot come.
+		d.report(fx.Events)
+		d.end(session.End{Cause: session.CauseClientLost})
+		return
+	}
+	d.apply(l, nil)
+}
+
+// stop ends the session for a cause of ours.
+func (d *driver) stop(e session.End) {
+	if d.over {
+		return
+	}
+	l := d.local()
+	l.fx.Reset()
+	d.s.End(d.now(d.sides[mqtt.Client]), e, &l.fx)
+	d.apply(l, nil)
+}
+
+// recheck re-evaluates the client's identity.
+func (d *driver) recheck() {
+	if d.over || d.s.Subject() == nil {
+		return
+	}
+	old := d.s.Subject()
+	subj, ok := d.g.gate.Recheck(old)
+	switch {
+	case !ok:
+		d.stop(session.End{Cause: session.CausePolicy, Reason: policy.ReasonNotAllowed, Rule: policy.RuleNone})
+	case subj != old:
+		l := d.local()
+		l.fx.Reset()
+		d.s.Policy(d.now(d.sides[mqtt.Client]), subj, &l.fx)
+		d.apply(l, nil)
+	}
+}
+
+// end closes what is open. What was to be said has been written.
+func (d *driver) end(e session.End) {
+	d.over = true
+	d.release()
+	if c := d.sides[mqtt.Client]; c != nil {
+		d.sides[mqtt.Client] = nil
+		switch w, web := c.(*wsConn); {
+		case web:
+			w.code = closeCode(e)
+			w.Finish()
+		case e.Cause == session.CauseClientDisconnect && c.Pending() == 0:
+			c.Close() // it has said its last word
+		default:
+			c.Finish()
+		}
+	}
+	if c := d.sides[mqtt.Broker]; c != nil {
+		d.sides[mqtt.Broker] = nil
+		c.Finish()
+	}
+}
+
+// release gives back what others hold for d. Idempotent.
+func (d *driver) release() {
+	if d.cancel != nil {
+		d.cancel()
+		d.cancel = nil
+	}
+	if d.dial != nil {
+		d.dial.Cancel()
+		d.dial = nil
+	}
+	if d.grant != nil {
+		d.grant()
+		d.grant = nil
+	}
+	if d.broker != nil {
+		d.broker.Release()
+		d.broker = nil
+	}
+	if d.door != nil {
+		d.g.census.leave(d.addr, d.counted)
+		d.door = nil
+	}
+}
+
+// closeCode is how a WebSocket says why.
+func closeCode(e session.End) uint16 {
+	switch e.Cause {
+	case session.CauseClientDisconnect, session.CauseClientLost, session.CauseBrokerDisconnect:
+		return wsNormal
+	case session.CauseDrain:
+		return wsGoingAway
+	case session.CauseUpstreamLost, session.CauseBrokerFault:
+		return wsTryLater
+	case session.CauseInternal:
+		return wsInternal
+	}
+	switch {
+	case e.Reason == policy.ReasonPacketTooLarge, e.Rule == policy.RuleConnectBytes && e.Reason == policy.ReasonLimit:
+		return wsTooLarge
+	case e.Reason == policy.ReasonServerUnavailable, e.Reason == policy.ReasonAuthBusy, e.Reason == policy.ReasonTooManyConnections:
+		return wsTryLater
+	}
+	return wsPolicy
+}
+
+// report hands events to the audit.
+func (d *driver) report(events []session.Event) {
+	if d.g.audit == nil {
+		return
+	}
+	now := time.Now()
+	c := audit.Conn{
+		Door: policy.DoorGateway, ID: d.g.idPrefix + strconv.FormatUint(d.id, 16), Addr: d.addr,
+		Since: d.g.started.Add(time.Duration(d.since)),
+	}
+	if d.door != nil {
+		c.Listener = d.door.name
+	}
+	for i := range events {
+		d.g.audit.Emit(c.Event(d.s, &events[i], now))
+	}
+}

@@ -1,0 +1,210 @@
+// Package upstream chooses a broker for a client and dials it.
+//
+// Start with [New]: a [Set] is the brokers of one configuration and what is
+// known of their health. [Set.Dial] opens a connection for one client, beside
+// the client's on the same loop; it tries one broker after the other.
+//
+// Health is passive: a dial that failed marks its broker down for a while that
+// doubles from one second to half a minute; a dial that worked ends that. While
+// every broker is marked down, they are tried all the same.
+package upstream
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
+)
+
+const (
+	leastDown = time.Second
+	mostDown  = 30 * time.Second
+	// nameTTL is how long the addresses of a name are used without asking
+	// again.
+	nameTTL = 10 * time.Second
+	// mostAddrs is how many addresses of a name are tried for one client.
+	mostAddrs = 4
+)
+
+// Broker is one upstream. Its methods may be called at once.
+type Broker struct {
+	// Fixed after New.
+	cfg  *config.Upstream
+	host string
+	port uint16
+	addr netip.Addr // when host is a literal address
+	seed uint64     // for client-id-hash
+
+	open  atomic.Int64
+	down  atomic.Int64 // until when it is taken for down, on the engine's clock; 0: up
+	fails atomic.Int64 // in a row
+
+	// Guarded by mu.
+	mu    sync.Mutex
+	addrs []netip.Addr // of the name
+	until time.Time
+}
+
+// Config is the broker's section of the configuration.
+func (b *Broker) Config() *config.Upstream { return b.cfg }
+
+// Down reports whether b is taken for down at a time of the engine's clock.
+func (b *Broker) Down(now int64) bool { return now < b.down.Load() }
+
+// Open is how many connections to b are open or being opened.
+func (b *Broker) Open() int64 { return b.open.Load() }
+
+// acquire takes one of the connections that b may have.
+func (b *Broker) acquire() bool {
+	if n := b.open.Add(1); b.cfg.MaxConnections > 0 && n > int64(b.cfg.MaxConnections) {
+		b.open.Add(-1)
+		return false
+	}
+	return true
+}
+
+// Release gives back the connection that [Owner.Dialled] got with b, once.
+func (b *Broker) Release() { b.open.Add(-1) }
+
+func (b *Broker) failed(now int64) {
+	n := min(b.fails.Add(1), 6)
+	b.down.Store(now + int64(min(leastDown<<(n-1), mostDown)))
+}
+
+func (b *Broker) worked() {
+	if b.fails.Load() != 0 {
+		b.fails.Store(0)
+		b.down.Store(0)
+	}
+}
+
+// resolve looks the name up, or answers from the last time.
+func (b *Broker) resolve(ctx context.Context, lookup func(context.Context, string, string) ([]netip.Addr, error)) ([]netip.Addr, error) {
+	b.mu.Lock()
+	addrs, fresh := b.addrs, time.Now().Before(b.until)
+	b.mu.Unlock()
+	if fresh {
+		return addrs, nil
+	}
+	addrs, err := lookup(ctx, "ip", b.host)
+	if err != nil {
+		return nil, err
+	}
+	if len(addrs) > mostAddrs {
+		addrs = addrs[:mostAddrs]
+	}
+	b.mu.Lock()
+	b.addrs, b.until = addrs, time.Now().Add(nameTTL)
+	b.mu.Unlock()
+	return addrs, nil
+}
+
+// Set is the brokers of one configuration. Its methods may be called at once.
+type Set struct {
+	// Fixed after New.
+	brokers []*Broker
+	balance string
+	timeout time.Duration
+	lookup  func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	ctx     context.Context // ends with Close
+	stop    context.CancelFunc
+
+	turn    atomic.Uint32 // of round-robin
+	running sync.WaitGroup
+}
+
+// New makes the set of cfg's upstreams. It opens nothing.
+func New(cfg *config.Gateway) (*Set, error) {
+	s := &Set{
+		balance: cfg.Balance, timeout: time.Duration(cfg.ConnectTimeoutMS) * time.Millisecond,
+		lookup: net.DefaultResolver.LookupNetIP,
+	}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	if s.timeout <= 0 {
+		s.timeout = 5 * time.Second
+	}
+	for i := range cfg.Upstreams {
+		b, err := newBroker(&cfg.Upstreams[i])
+		if err != nil {
+			return nil, fmt.Errorf("gateway.upstreams[%d]: %w", i, err)
+		}
+		s.brokers = append(s.brokers, b)
+	}
+	return s, nil
+}
+
+func newBroker(u *config.Upstream) (*Broker, error) {
+	scheme, hostport, err := config.ParseUpstreamURL(u.URL)
+	switch {
+	case err != nil:
+		return nil, err
+	case scheme != "mqtt":
+		return nil, fmt.Errorf("%s:// is not supported by this version", scheme)
+	case u.ProxyProtocol == "v1" || u.ProxyProtocol == "v2":
+		return nil, fmt.Errorf("proxy-protocol %s is not supported by this version", u.ProxyProtocol)
+	}
+	host, port, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return nil, err
+	}
+	n, err := net.LookupPort("tcp", port)
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{cfg: u, host: host, port: uint16(n), seed: hash(0, u.URL)}
+	b.addr, _ = netip.ParseAddr(host)
+	return b, nil
+}
+
+// Close ends the name look-ups and waits for them; dials answer that there is
+// no broker. Idempotent.
+func (s *Set) Close() {
+	s.stop()
+	s.running.Wait()
+}
+
+// Brokers are the brokers in the order of the configuration.
+func (s *Set) Brokers() []*Broker { return s.brokers }
+
+// order is which brokers to try for a client, best first.
+func (s *Set) order(clientID string, now int64) []*Broker {
+	list := slices.Clone(s.brokers)
+	switch s.balance {
+	case "round-robin":
+		if n := len(list); n > 0 {
+			k := int(s.turn.Add(1)-1) % n
+			list = append(list[k:], list[:k]...)
+		}
+	case "client-id-hash":
+		// Highest random weight: when a broker comes or goes, only its own
+		// clients move.
+		slices.SortStableFunc(list, func(a, b *Broker) int {
+			return cmp.Compare(hash(b.seed, clientID), hash(a.seed, clientID))
+		})
+	}
+	up := slices.DeleteFunc(slices.Clone(list), func(b *Broker) bool { return b.Down(now) })
+	if len(up) > 0 {
+		return up
+	}
+	return list
+}
+
+// hash is FNV-1a, finished so that similar strings differ in high bits too. It
+// is the same in every process: gateways side by side agree.
+func hash(seed uint64, s string) uint64 {
+	h := seed ^ 14695981039346656037
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	h ^= h >> 33
+	h *= 0xff51afd7ed558ccd
+	h ^= h >> 33
+	return h
+}
