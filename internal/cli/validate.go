@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/auth"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 )
@@ -36,9 +37,23 @@ func (c *validateCmd) Run(stdio *IO) error {
 	if err != nil {
 		return usage(err)
 	}
+	if err := checkUsers(cfg); err != nil {
+		return usage(err)
+	}
 	if _, err := policy.Compile(cfg); err != nil {
 		return usage(err)
 	}
 	_, err = fmt.Fprintln(stdio.Out, "ok")
 	return err
+}
+
+// checkUsers reads every users file as a run would: all its mistakes at once.
+func checkUsers(cfg *config.Config) error {
+	var errs []error
+	for i := range cfg.Auth.Providers {
+		if p := &cfg.Auth.Providers[i]; p.Type == "file" {
+			errs = append(errs, auth.CheckUsersFile(p.Path)...)
+		}
+	}
+	return errors.Join(errs...)
 }
