@@ -11,7 +11,7 @@ import (
 type answer struct {
 	connack5   mqtt.ReasonCode
 	connack3   mqtt.ReasonCode // 0: no return code says it, close
-	ack        mqtt.ReasonCode // PUBACK, PUBREC, and a filter of SUBACK, UNSUBACK
+	ack        mqtt.ReasonCode // PUBACK, PUBREC, and a filter of SUBACK
 	disconnect mqtt.ReasonCode // on-deny: disconnect, and endings
 }
 
@@ -63,6 +63,10 @@ func filterCode(v mqtt.Version, r policy.Reason) byte {
 	}
 	return byte(answerTo(r).ack)
 }
+
+// unsubackRefusal is what stands in UNSUBACK for a refused filter, for whatever
+// reason: the standard lists no code for a quota there.
+const unsubackRefusal = mqtt.NotAuthorized
 
 // ackCode is what stands in PUBACK and PUBREC for a refused PUBLISH. Before
 // 5.0 nothing can be refused there: the message is acknowledged and not

@@ -1,5 +1,7 @@
 package session
 
+import "math/bits"
+
 // stage is how far a message of QoS 1 or 2 has come towards the broker.
 type stage uint8
 
@@ -19,12 +21,14 @@ type exchange struct {
 	again bool // a DUP on a resumed session: the broker may hold the id as well
 }
 
-// exchanges are the packet ids in use in one direction: open addressing by the
-// id itself, which most clients count up. A nil table is empty.
+// exchanges are the packet ids in use in one direction: open addressing. Ids
+// that count up are scattered, or they would be one long run to search. A nil
+// table is empty.
 type exchanges struct {
 	slots []exchange // a power of two
-	n     int
-	sent1 int // in stageSent1
+	shift uint8      // of the hash, to an index
+	n     int32
+	sent1 int32 // in stageSent1
 }
 
 const (
@@ -32,9 +36,12 @@ const (
 	keptSlots  = 64 // an empty table larger than this is freed
 )
 
+func (e *exchanges) home(id uint16) int { return int(uint32(id) * 2654435769 >> e.shift) }
+
+// find returns the slot of an id, or the free one where it would stand.
 func (e *exchanges) find(id uint16) int {
 	mask := len(e.slots) - 1
-	for i := int(id) & mask; ; i = (i + 1) & mask {
+	for i := e.home(id); ; i = (i + 1) & mask {
 		if x := e.slots[i].id; x == id || x == 0 {
 			return i
 		}
@@ -55,13 +62,13 @@ func (e *exchanges) get(id uint16) *exchange {
 
 // full reports whether as many are in use as a window takes; 0 is no window.
 func (e *exchanges) full(window uint16) bool {
-	return e != nil && window > 0 && e.n >= int(window)
+	return e != nil && window > 0 && e.n >= int32(window)
 }
 
 // put sets the stage of an id. The table holds at most 65,535: there are no
 // more ids.
 func (e *exchanges) put(id uint16, st stage, again bool) {
-	if 4*(e.n+1) > 3*len(e.slots) {
+	if 4*int(e.n+1) > 3*len(e.slots) {
 		e.grow()
 	}
 	x := &e.slots[e.find(id)]
@@ -79,6 +86,7 @@ func (e *exchanges) put(id uint16, st stage, again bool) {
 func (e *exchanges) grow() {
 	old := e.slots
 	e.slots = make([]exchange, max(2*len(old), leastSlots))
+	e.shift = uint8(32 - bits.TrailingZeros(uint(len(e.slots))))
 	for _, x := range old {
 		if x.id != 0 {
 			e.slots[e.find(x.id)] = x
@@ -104,8 +112,7 @@ func (e *exchanges) remove(id uint16) {
 	mask := len(e.slots) - 1
 	e.slots[i] = exchange{}
 	for j := (i + 1) & mask; e.slots[j].id != 0; j = (j + 1) & mask {
-		home := int(e.slots[j].id) & mask
-		if (j-home)&mask >= (j-i)&mask {
+		if (j-e.home(e.slots[j].id))&mask >= (j-i)&mask {
 			e.slots[i], e.slots[j] = e.slots[j], exchange{}
 			i = j
 		}

@@ -268,7 +268,7 @@ func (s *Session) room() action {
 		return actOverflow
 	case s.ex.sent1 > 0:
 		return actHold
-	case s.set.maxWindow > 0 && s.ex.n >= s.set.maxWindow:
+	case s.set.maxWindow > 0 && int(s.ex.n) >= s.set.maxWindow:
 		return actOverflow
 	}
 	return actForward

@@ -140,7 +140,7 @@ func (s *Session) unsubscribe(h mqtt.Header, body, b []byte, pos int, fx *Effect
 			v = s.subj.Unsubscribe(filter, nil)
 		}
 		if !v.Allowed() {
-			d.refuse(filter, byte(answerTo(v.Reason).ack), v)
+			d.refuse(filter, byte(unsubackRefusal), v)
 			continue
 		}
 		d.grant(filter)
