@@ -218,6 +218,50 @@ func TestRetained(t *testing.T) {
 	}
 }
 
+// TestCeiling holds what CONNACK announces where the property does not reach.
+func TestCeiling(t *testing.T) {
+	all := []config.Rule{{Topics: []string{"#"}, Decision: "allow"}}
+	for _, tc := range []struct {
+		name   string
+		change func(*config.Config)
+		qos    byte
+		retain bool
+	}{
+		{"nothing configured", func(c *config.Config) { c.ACL.Rules = all }, 2, true},
+		{"nothing may be published", func(*config.Config) {}, 2, false},
+		{"the description", func(c *config.Config) { c.ACL.Rules = all; qosExample(c); retainedExample(c) }, 2, true},
+		{"nothing is changed in detect-only", func(c *config.Config) {
+			c.General.BlockMode, c.QoS.Enabled, c.QoS.MaxQoS, c.Retained.Enabled, c.Retained.AllowRetained = false, true, 0, true, false
+		}, 2, true},
+		{"acl off", func(c *config.Config) { c.ACL.Enabled = false; qosExample(c); c.QoS.PerTopic = c.QoS.PerTopic[:1] }, 1, true},
+		{"acl off: $ topics are left", func(c *config.Config) {
+			c.ACL.Enabled = false
+			c.QoS = config.QoS{Enabled: true, MaxQoS: 2, Downgrade: true, PerTopic: []config.TopicQoS{{Topic: "#"}}}
+		}, 2, true},
+		{"acl off: an allowed $ topic", func(c *config.Config) {
+			c.ACL.Enabled = false
+			c.Retained = config.Retained{Enabled: true, AllowedTopics: []string{"$keep/+"}, OnDenied: "drop"}
+		}, 2, true},
+		{"a bound rule", func(c *config.Config) {
+			c.ACL.Rules = []config.Rule{{Topics: []string{"a/%u"}, Decision: "allow", MaxQoS: ptr(0)}}
+		}, 0, true},
+		{"more than is looked at", func(c *config.Config) {
+			for i := range ceilingBudget + 10 {
+				c.ACL.Rules = append(c.ACL.Rules, config.Rule{Topics: []string{fmt.Sprint("a/", i)}, Decision: "allow", MaxQoS: ptr(0)})
+			}
+		}, 2, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := compile(t, tc.change).Bind(user("u"))
+			for range 2 { // worked out, then remembered
+				if qos, retain := s.Ceiling(); qos != tc.qos || retain != tc.retain {
+					t.Errorf("got %d, %v, want %d, %v", qos, retain, tc.qos, tc.retain)
+				}
+			}
+		})
+	}
+}
+
 func TestWill(t *testing.T) {
 	rules := withRules(
 		config.Rule{Name: "will", Topics: []string{"wills/#"}, Actions: []string{"publish"}, Decision: "allow", MaxQoS: ptr(1), AllowRetain: ptr(false)},
@@ -266,6 +310,9 @@ func TestWill(t *testing.T) {
 			switch {
 			case v.RemoveWill && v.Allowed():
 				got = "remove " + v.Reason.Tag()
+				if v.Modifier != v.Rule {
+					t.Errorf("removed by %q, decided by %q", e.RuleName(v.Modifier), e.RuleName(v.Rule))
+				}
 			case !v.Allowed():
 				got = "deny " + v.Reason.Tag()
 			}

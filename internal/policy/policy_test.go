@@ -193,7 +193,8 @@ func TestTemplates(t *testing.T) {
 		yes, not []string
 	}{
 		{
-			"filled", Identity{Username: "alice", ClientID: "c1", Groups: []string{"g1", "g2"}, Standing: Verified},
+			"filled",
+			Identity{Username: "alice", ClientID: "c1", Groups: []string{"g1", "g2"}, Standing: Verified},
 			[]string{"u/alice", "u/alice/x/y", "c/c1", "g/g1/a", "g/g2/a", "p/x-alice-c1/%x"},
 			[]string{"u/bob", "u/%u", "c/%c", "g/%g/a", "g/g3/a"},
 		},
@@ -291,6 +292,10 @@ func TestConnectRules(t *testing.T) {
 		{"the default denies", named, user("bob"), nil, false, "default-action"},
 		{"the default allows", named, user("bob"), func(c *config.Config) { c.ACL.DefaultAction = "allow" }, true, "default-action"},
 		{"a rule for everybody", open, user("bob"), nil, true, "everybody"},
+		{"the highest priority, wherever it is found", []config.Rule{
+			{Name: "staff", Match: config.Match{Groups: []string{"staff"}}, Actions: []string{"connect"}, Decision: "deny", Priority: 2},
+			{Name: "bob", Match: config.Match{Username: "bob"}, Actions: []string{"connect"}, Decision: "allow", Priority: 1},
+		}, user("bob", "staff"), nil, false, "staff"},
 		{"unverified", open, Identity{Username: "bob", Groups: []string{"staff"}}, nil, false, "default-action"},
 		{"acl off", named, user("eve"), func(c *config.Config) { c.ACL.Enabled = false }, true, ""},
 	} {

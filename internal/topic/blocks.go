@@ -1,19 +1,22 @@
 package topic
 
-import (
-	"math/bits"
-	"slices"
-)
+import "math/bits"
 
-// blocks answers First for patterns that mix "+" and literals so thoroughly
-// that a name has very many paths through their tree. It compares 64 patterns
-// at a time, in the order of their keys: n patterns of d levels cost at most
-// n/64·d steps, whatever the name, and memory in proportion to their levels.
+// blocks are the patterns of an index 64 at a time, in the order of their keys,
+// as bit sets by level. n patterns of d levels are compared in at most n/64·d
+// steps, whatever the name or filter, and take memory in proportion to their
+// levels. They step in where the tree has too many paths: for names, when
+// patterns mix "+" and literals thoroughly; for filters, when "+" in the filter
+// leads past very many patterns that it does not meet.
 type blocks struct {
-	keys   []Key              // by position
-	wild   [][]uint64         // by level: positions that any level satisfies
-	lits   []map[string][]run // by level and literal: positions that ask for it
-	length [][]uint64         // by number of levels, the last for all greater: positions it fits
+	entries []Entry            // by position
+	keys    []Key              // by position
+	wild    [][]uint64         // by level: positions that any level satisfies
+	lits    []map[string][]run // by level and literal: positions that ask for it
+	length  [][]uint64         // by number of levels, the last for all greater: positions it fits
+	longer  [][]uint64         // by number of levels: positions that so many or more fit
+	allow   []uint64           // positions that allow
+	live    []uint64           // positions that decide some topic
 }
 
 // run is the part of a sparse bit set that lies in one block.
@@ -25,36 +28,34 @@ type run struct {
 // blockLevels is the longest pattern that blocks are built for.
 const blockLevels = 64
 
-// newBlocks builds the blocks of entries, the longest of which has depth levels.
+// newBlocks builds the blocks of entries, which are in the order of their ranks
+// and of which the longest has depth levels.
 func newBlocks(entries []Entry, depth int) *blocks {
-	type keyed struct {
-		key     Key
-		pattern string
-	}
-	sorted := make([]keyed, len(entries))
-	for i, e := range entries {
-		sorted[i] = keyed{makeKey(e.Rank, e.Allow, e.Limit), e.Pattern}
-	}
-	slices.SortStableFunc(sorted, func(a, b keyed) int { return int(int64(a.key) - int64(b.key)) })
-
 	depth = max(depth, 1) // "$" is looked at there
 	size := blockCount(len(entries))
 	b := &blocks{
-		keys:   make([]Key, len(entries)),
-		wild:   make([][]uint64, depth),
-		lits:   make([]map[string][]run, depth),
-		length: make([][]uint64, depth+2),
+		entries: entries,
+		keys:    make([]Key, len(entries)),
+		wild:    make([][]uint64, depth),
+		lits:    make([]map[string][]run, depth),
+		length:  make([][]uint64, depth+2),
+		longer:  make([][]uint64, depth+2),
+		allow:   make([]uint64, size),
+		live:    make([]uint64, size),
 	}
 	for i := range b.length {
-		b.length[i] = make([]uint64, size)
+		b.length[i], b.longer[i] = make([]uint64, size), make([]uint64, size)
 	}
 	for i := range b.wild {
 		b.wild[i], b.lits[i] = make([]uint64, size), make(map[string][]run)
 	}
-	for i, e := range sorted {
-		b.keys[i] = e.key
+	for i, e := range entries {
+		b.keys[i] = makeKey(e.Rank, e.Allow, e.Limit)
 		block, bit := i/64, uint64(1)<<(i%64)
-		level, rest, more := "", e.pattern, true
+		if e.Allow {
+			b.allow[block] |= bit
+		}
+		level, rest, more := "", e.Pattern, true
 		at, tail := 0, false
 		for ; more; at++ {
 			if level, rest, more = cut(rest); level == "#" {
@@ -81,7 +82,40 @@ func newBlocks(entries []Entry, depth int) *blocks {
 			b.length[depth+1][block] |= bit
 		}
 	}
+	for i := len(b.longer) - 1; i >= 0; i-- {
+		for block := range size {
+			b.longer[i][block] = b.length[i][block]
+			if i+1 < len(b.longer) {
+				b.longer[i][block] |= b.longer[i+1][block]
+			}
+		}
+	}
 	return b
+}
+
+// findLive fills live, with the index's tree: a pattern that is not the first
+// to match its own fresh words is not the first to match any topic.
+func (b *blocks) findLive(x *Index) {
+	var buf [24]string
+	for i, e := range b.entries {
+		word := buf[:0]
+		level, rest, more := "", e.Pattern, true
+		for more {
+			if level, rest, more = cut(rest); level != "#" {
+				word = append(word, level)
+			}
+		}
+		to := len(word)
+		if level == "#" {
+			to = x.depth + 1
+		}
+		for ; len(word) <= to; word = append(word, "+") {
+			if len(word) > 0 && x.tree.firstWord(word) == b.keys[i] {
+				b.live[i/64] |= 1 << (i % 64)
+				break
+			}
+		}
+	}
 }
 
 func blockCount(patterns int) int { return (patterns + 63) / 64 }
@@ -109,6 +143,18 @@ func (b *blocks) firstWord(word []string) Key {
 	return b.scan(&lits, min(len(word), len(b.lits)+1), hidden(word[0]))
 }
 
+// advance is the part of a sparse set in a block; blocks are asked for in
+// ascending order.
+func advance(l *[]run, block int) uint64 {
+	for len(*l) > 0 && (*l)[0].block < block {
+		*l = (*l)[1:]
+	}
+	if len(*l) > 0 && (*l)[0].block == block {
+		return (*l)[0].bits
+	}
+	return 0
+}
+
 // scan looks for the first position that fits at every level. lits are the
 // positions whose literal the name has.
 func (b *blocks) scan(lits *[blockLevels][]run, levels int, onlyLiteral bool) Key {
@@ -119,19 +165,57 @@ func (b *blocks) scan(lits *[blockLevels][]run, levels int, onlyLiteral bool) Ke
 			if i == 0 && onlyLiteral {
 				ok = 0
 			}
-			l := lits[i]
-			for len(l) > 0 && l[0].block < block {
-				l = l[1:]
-			}
-			if len(l) > 0 && l[0].block == block {
-				ok |= l[0].bits
-			}
-			lits[i] = l
-			fits &= ok
+			fits &= ok | advance(&lits[i], block)
 		}
 		if fits != 0 {
 			return b.keys[block*64+bits.TrailingZeros64(fits)]
 		}
 	}
 	return None
+}
+
+// meeting shows w the words in which patterns meet its filter.
+func (b *blocks) meeting(w *walker) bool {
+	last := len(b.wild) + 1
+	lengths := b.length[min(len(w.base), last)]
+	if w.tail {
+		lengths = b.longer[min(len(w.base), last)]
+	}
+	var lits [blockLevels][]run
+	levels := min(len(w.base), len(b.wild))
+	for i, level := range w.base[:levels] {
+		if level != "+" {
+			lits[i] = b.lits[i][level]
+		}
+	}
+	onlyLiteral := len(w.base) > 0 && hidden(w.base[0])
+	for block, fits := range lengths {
+		if b.keys[block*64] >= w.most {
+			return true
+		}
+		fits &= b.live[block]
+		switch {
+		case !w.deny:
+			fits &= b.allow[block]
+		case !w.allow:
+			fits &^= b.allow[block]
+		}
+		for i := 0; i < levels && fits != 0; i++ {
+			if w.base[i] == "+" {
+				continue
+			}
+			ok := b.wild[i][block]
+			if i == 0 && onlyLiteral {
+				ok = 0
+			}
+			fits &= ok | advance(&lits[i], block)
+		}
+		for ; fits != 0; fits &= fits - 1 {
+			i := block*64 + bits.TrailingZeros64(fits)
+			if !w.pattern(b.entries[i].Pattern, b.keys[i]) {
+				return false
+			}
+		}
+	}
+	return true
 }

@@ -1,6 +1,10 @@
 package topic
 
-import "bytes"
+import (
+	"bytes"
+	"cmp"
+	"slices"
+)
 
 // Key says what decides a topic: smaller keys come first. It packs the rank of
 // a pattern and what its owner attached to it.
@@ -46,7 +50,9 @@ type Entry struct {
 // *Index has no patterns.
 type Index struct {
 	tree   graph   // the patterns level by level
-	blocks *blocks // the patterns 64 at a time, where names have too many paths in the tree
+	blocks *blocks // the patterns 64 at a time; nil when the tree is always good enough
+	mixed  bool    // names have too many paths in the tree: blocks answer First
+	visits int     // nodes that a walk for a filter may visit before blocks take over
 	depth  int     // levels of the longest pattern, "#" not counted
 	steps  int     // what the dearest name costs, at most
 }
@@ -71,7 +77,7 @@ type kid struct {
 }
 
 type node struct {
-	kids  []kid // literal levels below
+	kids  []kid // literal levels below, in the order of their min
 	plus  int32 // below "+"
 	exact Key   // of the pattern that ends here
 	multi Key   // of the pattern that goes on with "#"
@@ -84,8 +90,14 @@ type node struct {
 
 const root = 1
 
-// manySteps is how many nodes a name may visit before blocks are considered.
-const manySteps = 64
+// What blocks are built for: names that visit more than manySteps nodes, or more
+// than manyPatterns, which a filter could lead past one by one. It may visit
+// manyVisits nodes before it is asked of the blocks instead.
+const (
+	manySteps    = 64
+	manyPatterns = 2048
+	manyVisits   = 1024
+)
 
 // NewIndex builds the index of entries, nil when there are none.
 func NewIndex(entries []Entry) *Index {
@@ -96,6 +108,10 @@ func NewIndex(entries []Entry) *Index {
 	g := &x.tree
 	g.nodes = make([]node, 1, 2+2*len(entries))
 	g.add()
+	// In the order of ranks, so that a node's kids are in the order of their
+	// least keys.
+	entries = slices.Clone(entries)
+	slices.SortStableFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Rank, b.Rank) })
 	for i := range entries {
 		g.insert(&entries[i])
 		n := Levels(entries[i].Pattern)
@@ -104,9 +120,17 @@ func NewIndex(entries []Entry) *Index {
 		}
 		x.depth = max(x.depth, n)
 	}
-	x.steps = g.worst(root)
-	if cost := blockCost(len(entries), x.depth); x.steps > manySteps && x.steps > cost && x.depth <= blockLevels {
-		x.blocks, x.steps = newBlocks(entries, x.depth), cost
+	x.steps, x.visits = g.worst(root), manyVisits
+	if x.depth <= blockLevels {
+		cost := blockCost(len(entries), x.depth)
+		x.mixed = x.steps > manySteps && x.steps > cost
+		if x.mixed || len(entries) > manyPatterns {
+			x.blocks = newBlocks(entries, x.depth)
+			x.blocks.findLive(x)
+		}
+		if x.mixed {
+			x.steps = cost
+		}
 	}
 	return x
 }
@@ -243,7 +267,7 @@ func (x *Index) First(name []byte) Key {
 	if x == nil || len(name) == 0 {
 		return None
 	}
-	if x.blocks != nil {
+	if x.mixed {
 		return x.blocks.first(name)
 	}
 	if name[0] != '$' {
@@ -313,10 +337,14 @@ func (x *Index) firstWord(word []string) Key {
 	if x == nil || len(word) == 1 && word[0] == "" {
 		return None
 	}
-	if x.blocks != nil {
+	if x.mixed {
 		return x.blocks.firstWord(word)
 	}
-	return x.tree.searchWord(root, word, hidden(word[0]), None)
+	return x.tree.firstWord(word)
+}
+
+func (g *graph) firstWord(word []string) Key {
+	return g.searchWord(root, word, hidden(word[0]), None)
 }
 
 func (g *graph) searchWord(at int32, word []string, onlyLiteral bool, best Key) Key {

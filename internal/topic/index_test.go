@@ -48,6 +48,16 @@ func scattered(n int) []Entry {
 	return entries
 }
 
+// apart are n denies under an allow of everything, none of which meets
+// +/+/z/+, as late as possible.
+func apart(n int) []Entry {
+	entries := make([]Entry, n, n+1)
+	for i := range entries {
+		entries[i] = Entry{Pattern: fmt.Sprintf("a%d/b%d/c%d/d", i%300, i, i), Rank: i, Limit: NoLimit}
+	}
+	return append(entries, Entry{Pattern: "#", Rank: n, Allow: true, Limit: NoLimit})
+}
+
 func TestFirstDoesNotAllocate(t *testing.T) {
 	for name, entries := range map[string][]Entry{"few": perDevice(10), "many": perDevice(10_000), "mixed": everyMix(8)} {
 		s := Set{Shared: NewIndex(entries), Own: NewIndex(perDevice(3))}
@@ -91,7 +101,7 @@ func TestStepsAreBounded(t *testing.T) {
 func TestBlocksAndTreeAgree(t *testing.T) {
 	for name, entries := range map[string][]Entry{"mix": everyMix(9), "scattered": scattered(500), "devices": perDevice(500)} {
 		tree, both := NewIndex(entries), NewIndex(entries)
-		tree.blocks, both.blocks = nil, newBlocks(entries, both.depth)
+		tree.mixed, both.mixed, both.blocks = false, true, newBlocks(entries, both.depth)
 		for i, e := range entries {
 			for _, level := range []string{"a", "b3", "z", "$x"} {
 				topic := []byte(strings.ReplaceAll(strings.ReplaceAll(e.Pattern, "+", level), "#", level))
@@ -169,6 +179,10 @@ func BenchmarkDecide(b *testing.B) {
 		{"dead", dead, "#"},
 		{"deep", dead, strings.Repeat("+/", 63) + "#"},
 		{"mix", everyMix(10), strings.Repeat("+/", 10) + "+"},
+		{"apart", apart(1000), "+/+/z/+"},
+		{"apart100000", apart(100_000), "+/+/z/+"},
+		{"apart100000.all", apart(100_000), "+/+/+/+/+"},
+		{"apart100000.level", apart(100_000), "a7/+/c7/+/#"},
 	} {
 		for _, mode := range []Mode{Strict, Filter} {
 			b.Run(fmt.Sprintf("%s/%s", bc.name, map[Mode]string{Strict: "strict", Filter: "filter"}[mode]), func(b *testing.B) {

@@ -167,7 +167,7 @@ func FuzzCheck(f *testing.F) {
 		f.Add(s, "a/b")
 	}
 	f.Fuzz(func(t *testing.T, filter, name string) {
-		if CheckFilter(filter) != CheckFilter([]byte(filter)) {
+		if !errors.Is(CheckFilter(filter), CheckFilter([]byte(filter))) {
 			t.Fatalf("string and bytes differ for %q", filter)
 		}
 		if CheckFilter(filter) != nil || CheckName(name) != nil {

@@ -3,6 +3,7 @@ package topic
 import (
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -172,10 +173,15 @@ func randomSet(r *rand.Rand, entries []Entry) *Set {
 	s := &Set{Shared: NewIndex(parts[0]), Own: NewIndex(parts[1]), Default: r.IntN(2) == 0}
 	for i, x := range []*Index{s.Shared, s.Own} {
 		if x != nil && r.IntN(2) == 0 {
-			x.blocks = newBlocks(parts[i], x.depth)
+			x.blocks, x.mixed, x.visits = newBlocks(sorted(parts[i]), x.depth), r.IntN(2) == 0, r.IntN(4)
+			x.blocks.findLive(x)
 		}
 	}
 	return s
+}
+
+func sorted(entries []Entry) []Entry {
+	return slices.SortedStableFunc(slices.Values(entries), func(a, b Entry) int { return a.Rank - b.Rank })
 }
 
 // oracle is first match, topic by topic.

@@ -107,7 +107,7 @@ func (s *Set) Decide(filter string, mode Mode, witness bool) Decision {
 	var result []string
 	if !settled {
 		w.allow, w.deny = settles, !settles
-		w.visit = func(word []string, k Key) bool {
+		w.visit = func(word []string, _ Key) bool {
 			allow, k := s.allowsWord(word)
 			if allow != settles {
 				return true
@@ -198,6 +198,9 @@ func (s *Set) EachMeeting(filter string, depth int, everything bool, visit func(
 // Word is a topic some of whose levels are fresh: mentioned by no pattern.
 type Word []string
 
+// Text renders a word for people; fresh levels are written "+".
+func (w Word) Text() string { return strings.Join(w, "/") }
+
 // FirstWord is First for a word.
 func (x *Index) FirstWord(w Word) Key { return x.firstWord(w) }
 
@@ -220,188 +223,3 @@ func (x *Index) mentions(level string) bool {
 	}
 	return false
 }
-
-// words is room for the usual filter, on the caller's stack.
-type words struct {
-	base  [24]string
-	word  [24]string
-	under [24]Key
-}
-
-// walker visits the words in which patterns of a set meet a filter.
-type walker struct {
-	set  *Set
-	base []string // the filter's levels without "#"
-	tail bool     // the filter ends in "#"
-	// The depths at which the filter has words that can differ: beyond the
-	// longest pattern all are alike, and one stands for them.
-	from, to int
-	word     []string // the path so far
-
-	// Which patterns are visited: allowing ones, denying ones; at depth d only
-	// those before under[d-from], the greatest of which is most; with limited
-	// only those whose limit is less than limit.
-	allow, deny bool
-	under       []Key
-	most        Key
-	limited     bool
-	limit       byte
-	everything  bool // "#" and "+" also stand for first levels that begin with "$"
-
-	visit func(word []string, k Key) bool // false ends the walk
-}
-
-func (w *walker) begin(filter string, depth int, buf *words) {
-	w.base = buf.base[:0]
-	for rest, more := filter, true; more; {
-		var level string
-		if level, rest, more = cut(rest); level == "#" {
-			w.tail = true
-			break
-		}
-		w.base = append(w.base, level)
-	}
-	w.from, w.to = len(w.base), len(w.base)
-	if w.tail {
-		w.to = max(w.to, w.set.depth(), depth) + 1
-		// The empty string is no topic: "#" has no parent, nor has "/#".
-		if w.from == 0 || w.from == 1 && w.base[0] == "" {
-			w.from++
-		}
-	}
-	w.word = buf.word[:0]
-	w.under = buf.under[:0]
-	for range w.to - w.from + 1 {
-		w.under = append(w.under, 0)
-	}
-}
-
-// plain is the filter's own word of depth d. It uses w.word's memory.
-func (w *walker) plain(d int) []string {
-	w.word = append(w.word[:0], w.base...)
-	w.word = w.fresh(w.word, d)
-	word := w.word
-	w.word = w.word[:0]
-	return word
-}
-
-// fresh appends the filter's levels to a word up to depth d.
-func (w *walker) fresh(word []string, d int) []string {
-	for len(word) < d {
-		if len(word) < len(w.base) {
-			word = append(word, w.base[len(word)])
-		} else {
-			word = append(word, "+")
-		}
-	}
-	return word
-}
-
-func (w *walker) run() {
-	_ = w.layer(w.set.Shared) && w.layer(w.set.Own)
-}
-
-func (w *walker) layer(x *Index) bool {
-	if x == nil {
-		return true
-	}
-	w.word = w.word[:0]
-	return w.node(&x.tree, root, None)
-}
-
-// wants reports whether a pattern is to be visited at depth d.
-func (w *walker) wants(k Key, d int) bool {
-	if k == None || d < w.from || d > w.to || k >= w.under[d-w.from] {
-		return false
-	}
-	if k.Allow() {
-		return w.allow && (!w.limited || k.Limit() < w.limit)
-	}
-	return w.deny
-}
-
-// holds reports whether a pattern to be visited may lie at or below n. Patterns
-// from dead on are decided by a "#" above them.
-func (w *walker) holds(n *node, dead Key) bool {
-	least := None
-	if w.allow && (!w.limited || n.limit < w.limit) {
-		least = n.allow
-	}
-	if w.deny {
-		least = min(least, n.deny)
-	}
-	return least != None && least < dead && least < w.most
-}
-
-// node visits the patterns at and below a node; w.word leads to it.
-func (w *walker) node(g *graph, at int32, dead Key) bool {
-	n := &g.nodes[at]
-	if !w.holds(n, dead) {
-		return true
-	}
-	depth := len(w.word)
-	if w.wants(n.exact, depth) && n.exact < dead {
-		if !w.visit(w.word, n.exact) {
-			return false
-		}
-	}
-	wild := !(depth == 0 && len(w.base) > 0 && hidden(w.base[0])) // wildcards of patterns reach here
-	if wild {
-		if n.multi < dead {
-			d := max(depth, w.from)
-			if depth == 1 && w.word[0] == "" {
-				d = max(d, 2) // the empty string is no topic
-			}
-			for ; d <= w.to; d++ {
-				if !w.wants(n.multi, d) {
-					continue
-				}
-				w.word = w.fresh(w.word, d)
-				if !w.visit(w.word, n.multi) {
-					return false
-				}
-				w.word = w.word[:depth]
-			}
-		}
-		dead = min(dead, n.multi)
-	}
-	if depth >= w.to {
-		return true
-	}
-	level := "+"
-	if depth < len(w.base) {
-		level = w.base[depth]
-	}
-	if level != "+" {
-		if c := g.childWord(at, level); c != 0 && !w.below(g, c, level, dead) {
-			return false
-		}
-	} else {
-		for _, c := range n.kids {
-			if depth == 0 && hidden(c.label) {
-				if w.everything && !w.below(g, c.node, c.label, None) {
-					return false
-				}
-				continue
-			}
-			if !w.below(g, c.node, c.label, dead) {
-				return false
-			}
-		}
-	}
-	return !wild || n.plus == 0 || w.below(g, n.plus, level, dead)
-}
-
-// below visits a child, whose level in the meet is level.
-func (w *walker) below(g *graph, at int32, level string, dead Key) bool {
-	depth := len(w.word)
-	w.word = append(w.word, level)
-	ok := w.node(g, at, dead)
-	if ok { // else the word is the result
-		w.word = w.word[:depth]
-	}
-	return ok
-}
-
-// Text renders a word for people; fresh levels are written "+".
-func (w Word) Text() string { return strings.Join(w, "/") }

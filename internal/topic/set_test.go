@@ -89,9 +89,10 @@ func TestEachMeetingReachesEveryDecider(t *testing.T) {
 		for i, name := range oracleTopics {
 			everything := name[0] == '$' && (filter[0] == '#' || filter[0] == '+') &&
 				oracleMatch(strings.Split(filter, "/")[min(1, strings.Count(filter, "/")):], strings.Split(name, "/")[1:], false)
-			if filter == "#" {
+			switch filter {
+			case "#":
 				everything = name[0] == '$'
-			} else if filter == "+" {
+			case "+":
 				everything = name[0] == '$' && !strings.Contains(name, "/")
 			}
 			if (oracleMatches[filter].has(i) || everything) && o.allowed.has(i) {
