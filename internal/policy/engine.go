@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/topic"
@@ -24,7 +25,8 @@ type Engine struct {
 	// everybody and have no templates: their patterns are in everybody.
 	byUsername, byClientID, byGroup map[string][]int32
 	rest                            []int32
-	everybody, everybodyDenied      patterns // all rules; only denying ones
+	everybody                       patterns
+	everybodyDenied                 func() patterns // only of denying rules, built when first asked for
 
 	namesConnect bool // some rule speaks about CONNECT
 	regexes      map[string]*regex
@@ -69,23 +71,17 @@ func Compile(cfg *config.Config) (*Engine, error) {
 		}
 		e.rules = append(e.rules, r)
 	}
-	var all, denied builder
 	for i := range e.rules {
-		r := &e.rules[i]
 		e.file(int32(i))
-		e.namesConnect = e.namesConnect || r.actions&actConnect != 0
-		if r.when == nil {
-			for _, p := range r.patterns {
-				if p.values == 0 {
-					all.add(r, i, p.text)
-					if !r.allow {
-						denied.add(r, i, p.text)
-					}
-				}
-			}
-		}
+		e.namesConnect = e.namesConnect || e.rules[i].actions&actConnect != 0
 	}
-	e.everybody, e.everybodyDenied = all.build(), denied.build()
+	e.everybody = e.forEverybody(func(*rule) bool { return true })
+	e.everybodyDenied = sync.OnceValue(func() patterns {
+		return e.forEverybody(func(r *rule) bool { return !r.allow })
+	})
+	if cfg.General.FailOpen || !cfg.General.BlockMode { // else nobody is unverified
+		e.everybodyDenied()
+	}
 	var err error
 	if e.qos, err = compileQoS(&cfg.QoS); err != nil {
 		return nil, err
@@ -94,6 +90,23 @@ func Compile(cfg *config.Config) (*Engine, error) {
 		return nil, err
 	}
 	return e, nil
+}
+
+// forEverybody are the patterns that need no binding, of the rules that count.
+func (e *Engine) forEverybody(counts func(*rule) bool) patterns {
+	var b builder
+	for i := range e.rules {
+		r := &e.rules[i]
+		if r.when != nil || !counts(r) {
+			continue
+		}
+		for _, p := range r.patterns {
+			if p.values == 0 {
+				b.add(r, i, p.text)
+			}
+		}
+	}
+	return b.build()
 }
 
 // file puts a rule where Bind finds it.
@@ -269,9 +282,9 @@ func (e *Engine) bindingKey(b *binding, matched []int32) string {
 
 // bind builds what bindingKey identifies.
 func (e *Engine) bind(b *binding, matched []int32) *bound {
-	shared := &e.everybody
+	shared := e.everybody
 	if b.id.Standing == Unverified {
-		shared = &e.everybodyDenied
+		shared = e.everybodyDenied()
 	}
 	var own builder
 	connect := RuleDefaultAction
