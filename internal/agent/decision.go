@@ -71,6 +71,9 @@ func (d *decision) answer(g wire.Generation, id []byte) wire.Answer {
 		return out
 	}
 	out.Block = 403
+	if out.Tags == nil {
+		out.Tags = blockedTags(d.reason)
+	}
 	if d.ws == wire.WSClose {
 		out.Code, out.Reason = d.code, d.reason.Tag()
 		if d.check != "" {

@@ -31,8 +31,8 @@ type door struct {
 	gate *auth.Gate
 	dir  string
 
-	mu     sync.Mutex
-	events []audit.Event
+	heard  sync.Mutex
+	events []audit.Event // guarded by heard
 }
 
 // parse reads a configuration with a deadline that no slow machine misses,
@@ -71,8 +71,8 @@ func open(tb testing.TB, text string, users map[string]string) *door {
 		tb.Fatal(err)
 	}
 	cancel := log.Subscribe(func(e *audit.Event) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
+		d.heard.Lock()
+		defer d.heard.Unlock()
 		d.events = append(d.events, *e)
 	})
 	d.Agent, err = New(Options{Socket: filepath.Join(dir, "s"), Version: "1.2.3", Config: cfg, Gate: d.gate, Audit: log, Log: quiet})
@@ -139,8 +139,8 @@ func (d *door) proxy(tb testing.TB, g wire.Generation) *testkit.Proxy {
 
 // count is how many events with these tags the audit got so far.
 func (d *door) count(tags string) int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.heard.Lock()
+	defer d.heard.Unlock()
 	n := 0
 	for i := range d.events {
 		if d.events[i].Event == tags {
@@ -156,17 +156,17 @@ func (d *door) await(tb testing.TB, tags string) {
 	await(tb, "audit event "+tags, func() bool { return d.count(tags) > 0 })
 }
 
-// await waits until something holds, and fails after five seconds.
+// await waits until something holds, and fails after ten seconds.
 func await(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
 	turn := time.NewTicker(time.Millisecond)
 	defer turn.Stop()
-	limit := time.After(5 * time.Second)
+	limit := time.After(10 * time.Second)
 	for !holds() {
 		select {
 		case <-turn.C:
 		case <-limit:
-			tb.Fatalf("%s: not within 5 s", what)
+			tb.Fatalf("%s: not within 10 s", what)
 		}
 	}
 }

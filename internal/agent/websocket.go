@@ -248,7 +248,7 @@ func (ws *webSocket) settle(a *Agent, fx *session.Effects, side mqtt.Side, input
 	case d.ws == wire.WSClose:
 		d.code = codeFor(d.reason, d.rule)
 		if d.note.rank < rankBlocked {
-			d.note.tags = blockedTags(d.reason)
+			d.note.tags = nil // those of the refusal
 		}
 		ws.endSession(a, fx, session.End{Cause: session.CausePolicy, Reason: d.reason, Rule: d.rule})
 		ws.free(a)

@@ -1,0 +1,291 @@
+package agent
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/auth"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
+)
+
+// slowHash costs far more than the deadline of these tests, on any machine.
+var slowHash = sync.OnceValue(func() string {
+	for cost := 8; ; cost++ {
+		began := time.Now()
+		h, err := auth.HashPassword([]byte("right"), cost)
+		if err != nil {
+			panic(err)
+		}
+		if time.Since(began) > 3*deadline/2 {
+			return h
+		}
+	}
+})
+
+const deadline = 100 * time.Millisecond
+
+func slowDoor(t *testing.T, general string) *door {
+	t.Helper()
+	return open(t, conf(
+		`"auth":{"enabled":true,"allow-anonymous":true,"providers":[{"type":"file","path":"users.json"}]}`,
+		`"agent":{"decision-timeout-ms":`+fmt.Sprint(deadline.Milliseconds())+`}`,
+		`"general":{`+general+`}`,
+	), map[string]string{"alice": slowHash()})
+}
+
+// impatient is a proxy that gives up soon: on a machine that stood still for
+// longer than the deadline there is no answer.
+func impatient(t *testing.T, a *door, g wire.Generation) *testkit.Proxy {
+	t.Helper()
+	pool, err := wire.Dial(t.Context(), wire.PoolOptions{Socket: a.socket, Generation: g, Timeout: 4 * deadline})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return &testkit.Proxy{Pool: pool, Generation: g}
+}
+
+func alice(id, password string) []byte {
+	return testkit.Connect(v4, id, testkit.User("alice"), testkit.Password(password))
+}
+
+// timed sends a CONNECT and checks that its answer, if there is one, came in
+// time. On a machine that stood still there may be none.
+func timed(t *testing.T, w *testkit.WebSocket, packet []byte) (wire.Response, bool) {
+	t.Helper()
+	began := time.Now()
+	r, err := w.Try(mqtt.Client, wire.OpBinary, true, packet)
+	if took := time.Since(began); err == nil && took > 3*deadline { // the way here takes its time, too
+		t.Errorf("answered after %v, deadline %v", took, deadline)
+	}
+	return r, err == nil
+}
+
+// TestDeadline: a password check that takes longer closes at the deadline; the
+// client's own reconnect finds the outcome.
+func TestDeadline(t *testing.T) {
+	for _, g := range generations {
+		a := slowDoor(t, "")
+		if r, ok := timed(t, impatient(t, a, g).Open("first"), alice("c", "right")); ok {
+			wantClose(t, "at the deadline", r, 1013)
+			if r.Tags[2] != "decision-timeout" {
+				t.Errorf("tags %q", r.Tags)
+			}
+		}
+		await(t, "a reconnect passes", func() bool {
+			r, ok := timed(t, impatient(t, a, g).Open(fmt.Sprint("again", time.Now().UnixNano())), alice("c", "right"))
+			return ok && r.WebSocket == wire.WSAllow
+		})
+		await(t, "a wrong password is refused for good", func() bool {
+			r, ok := timed(t, impatient(t, a, g).Open(fmt.Sprint("wrong", time.Now().UnixNano())), alice("d", "wrong"))
+			return ok && r.Code == 1008 && r.Tags[2] == "auth-failed"
+		})
+	}
+}
+
+// TestSlowCheckHoldsUpNobody: while one CONNECT waits, frames of other
+// WebSockets on the same connection are decided.
+func TestSlowCheckHoldsUpNobody(t *testing.T) {
+	a := slowDoor(t, "")
+	p := impatient(t, a, wire.V2)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.Open("slow").Try(mqtt.Client, wire.OpBinary, true, alice("c", "right")) //nolint:errcheck // the others are the test
+	}()
+	others := 0
+	for i := 0; ; i++ {
+		select {
+		case <-done:
+			if others == 0 {
+				t.Error("nobody was served meanwhile")
+			}
+			return
+		default:
+		}
+		if a.table.waiting.Load() == 0 {
+			continue // the slow one is not there yet
+		}
+		w := connect(t, p, fmt.Sprint("other", i))
+		want(t, "meanwhile", w.Send(t, mqtt.Client, publish("dev/a", 1)), wire.WSAllow)
+		others++
+	}
+}
+
+// TestTwoEventsOneID: a second frame before the first was answered refuses
+// both.
+func TestTwoEventsOneID(t *testing.T) {
+	a := slowDoor(t, "")
+	r := dial(t, a, wire.V2)
+	r.write(t, v2(wire.HandshakeRequest, shake))
+	r.next(t, wire.HandshakeResponse)
+	w := (&testkit.Proxy{}).Open("twice")
+	first := w.Event(mqtt.Client, wire.OpBinary, true, alice("c", "right"))
+	second := w.Event(mqtt.Client, wire.OpBinary, true, publish("dev/a", 0))
+	r.write(t, second.AppendMessage(first.AppendMessage(nil, wire.V2), wire.V2))
+	wantClose(t, "one", r.response(t), 1008)
+	wantClose(t, "the other", r.response(t), 1008)
+
+	// The same with an upgrade.
+	up := wire.HeadersEvent{CorrelationID: "up", Route: "mqtt-ws"}
+	w = (&testkit.Proxy{}).Open("up")
+	first = w.Event(mqtt.Client, wire.OpBinary, true, alice("e", "right"))
+	r.write(t, up.AppendMessage(first.AppendMessage(nil, wire.V2), wire.V2))
+	if got := r.response(t); got.Block != 400 || got.WebSocket != wire.WSClose || !got.HasWebSocket {
+		t.Errorf("upgrade with an id in work: %+v", got)
+	}
+	wantClose(t, "the frame in work", r.response(t), 1013)
+}
+
+// TestCancel: a cancelled event gets no answer, and its WebSocket ends.
+func TestCancel(t *testing.T) {
+	a := slowDoor(t, "")
+	r := dial(t, a, wire.V2)
+	r.write(t, v2(wire.HandshakeRequest, shake))
+	r.next(t, wire.HandshakeResponse)
+	w := (&testkit.Proxy{}).Open("given up")
+	e := w.Event(mqtt.Client, wire.OpBinary, true, alice("c", "right"))
+	r.write(t, e.AppendMessage(nil, wire.V2))
+	await(t, "the CONNECT waits", func() bool { return a.table.waiting.Load() == 1 })
+	r.write(t, v2(wire.Cancel, `{"correlation_id":"given up","reason":0,"timestamp_ms":1}`))
+	await(t, "it ends", func() bool { return a.table.live.Load() == 0 })
+	r.write(t, v2(wire.Ping, "{}"))
+	r.next(t, wire.Pong) // and no answer before it
+}
+
+// TestFailOpen: at the deadline the claimed name is let in, deny rules only;
+// when the check ends the name counts, or the connection ends.
+func TestFailOpen(t *testing.T) {
+	a := slowDoor(t, `"fail-open":true`)
+	p := impatient(t, a, wire.V2)
+	good, bad := p.Open("good"), p.Open("bad")
+	for _, w := range []*testkit.WebSocket{bad, good} {
+		password := "right"
+		if w == bad {
+			password = "wrong"
+		}
+		r, ok := timed(t, w, alice(w.ID, password))
+		if !ok {
+			w.Closed = true // as the proxy does
+			continue
+		}
+		want(t, w.ID+": CONNECT", r, wire.WSAllow)
+	}
+	standing := func(id string) (s policy.Standing, live bool) {
+		ws := a.table.byID(id)
+		if ws == nil {
+			return 0, false
+		}
+		ws.mu.Lock()
+		defer ws.mu.Unlock()
+		if ws.doom != nil {
+			return 0, false
+		}
+		return ws.sess.Subject().Identity().Standing, true
+	}
+	await(t, "the right password verifies", func() bool { s, live := standing("good"); return live && s == policy.Verified })
+	await(t, "the wrong one ends the session", func() bool { _, live := standing("bad"); return !live })
+	if !good.Closed {
+		want(t, "verified", good.Send(t, mqtt.Broker, testkit.Connack(v4, false, 0)), wire.WSAllow)
+		want(t, "verified", good.Send(t, mqtt.Client, publish("dev/a", 0)), wire.WSAllow)
+	}
+	if !bad.Closed {
+		wantClose(t, "refused in the end", bad.Send(t, mqtt.Broker, testkit.Connack(v4, false, 0)), 1008)
+	}
+}
+
+// TestDetectOnlyDeadline: nothing is blocked, not even at the deadline.
+func TestDetectOnlyDeadline(t *testing.T) {
+	a := slowDoor(t, `"block-mode":false`)
+	w := impatient(t, a, wire.V2).Open("w")
+	if r, ok := timed(t, w, alice("c", "wrong")); ok {
+		want(t, "CONNECT", r, wire.WSAllow)
+		want(t, "CONNACK", w.Send(t, mqtt.Broker, testkit.Connack(v4, false, 0)), wire.WSAllow)
+		a.await(t, "mqtt,detect-only,decision-timeout")
+	}
+}
+
+// TestRevoked: a user that is gone is closed at the next frame of either side.
+func TestRevoked(t *testing.T) {
+	a := open(t, conf(`"auth":{"enabled":true,"providers":[{"type":"file","path":"users.json"}]}`),
+		map[string]string{"alice": hash(t, "right", 4), "bob": hash(t, "right", 4)})
+	p := impatient(t, a, wire.V2)
+	w, other := p.Open("w"), p.Open("other")
+	want(t, "alice", w.Send(t, mqtt.Client, alice("c", "right")), wire.WSAllow)
+	want(t, "alice", w.Send(t, mqtt.Broker, testkit.Connack(v4, false, 0)), wire.WSAllow)
+	bob := testkit.Connect(v4, "d", testkit.User("bob"), testkit.Password("right"))
+	want(t, "bob", other.Send(t, mqtt.Client, bob), wire.WSAllow)
+	want(t, "bob", other.Send(t, mqtt.Broker, testkit.Connack(v4, false, 0)), wire.WSAllow)
+	writeUsers(t, a.dir, map[string]string{"bob": hash(t, "right", 4)})
+	<-a.gate.Changed()
+	a.Recheck()
+	wantClose(t, "alice is gone", w.Send(t, mqtt.Broker, publish("dev/a", 0)), 1008)
+	wantClose(t, "and stays so", w.Send(t, mqtt.Client, publish("dev/a", 0)), 1008)
+	want(t, "bob stays", other.Send(t, mqtt.Client, publish("dev/a", 0)), wire.WSAllow)
+
+	reload(t, a, `{"auth":{"enabled":true,"providers":[{"type":"file","path":"users.json"}]},"acl":{"default-action":"deny"}}`)
+	want(t, "the new policy holds for bob", other.Send(t, mqtt.Client, publish("dev/a", 0)), wire.WSDrop)
+}
+
+// TestStopFinishes: a decision in work is answered before the agent ends.
+func TestStopFinishes(t *testing.T) {
+	a := slowDoor(t, "")
+	w := impatient(t, a, wire.V2).Open("w")
+	answered := make(chan error, 1)
+	go func() {
+		r, err := w.Try(mqtt.Client, wire.OpBinary, true, alice("c", "right"))
+		if err == nil && r.Code != 1013 {
+			err = fmt.Errorf("%+v", r)
+		}
+		answered <- err
+	}()
+	await(t, "the CONNECT waits", func() bool { return a.table.waiting.Load() == 1 })
+	if err := a.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNothingLeavesLate: an answer that is too late stays here. In v1 the
+// connection ends, because the next answer would be taken for it.
+func TestNothingLeavesLate(t *testing.T) {
+	a := open(t, conf(`"agent":{"decision-timeout-ms":50}`), nil)
+	for _, g := range generations {
+		here, there := net.Pipe()
+		c := &conn{agent: a.Agent, nc: here, reader: wire.NewReader(here, g)}
+		c.written.L = &c.mu
+		c.send(&wire.Answer{Version: g}, a.now()-51*session.Second/1000)
+		if g == wire.V2 {
+			c.write(func(out []byte) []byte { return wire.AppendMessage(out, g, wire.Pong, nil) })
+		}
+		go func() {
+			c.flush()
+			c.close()
+		}()
+		got, err := io.ReadAll(there)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []byte
+		if g == wire.V2 {
+			want = wire.AppendMessage(nil, g, wire.Pong, nil)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("v%d: %q left, want %q", g, got, want)
+		}
+		if n := a.stats.late.Load(); n == 0 {
+			t.Errorf("v%d: nothing counted as late", g)
+		}
+	}
+}
