@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -258,6 +259,53 @@ func TestWriteErrors(t *testing.T) {
 	}
 	if n := strings.Count(logged.String(), "no space left"); n != 1 {
 		t.Errorf("%d log lines about it, want 1", n)
+	}
+}
+
+// Events that the output did not take are counted, and told once it does.
+func TestUnwrittenEventsAreTold(t *testing.T) {
+	before := slog.Default()
+	t.Cleanup(func() { slog.SetDefault(before) })
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	out := &failing{take: 0}
+	l := &Log{all: true}
+	seen := make(chan struct{}, 10)
+	l.start(&output{w: out}, 8)
+	l.Subscribe(func(e *Event) {
+		if e.Dropped > 0 {
+			out.take = -1 // the writer's goroutine, as Write is
+			seen <- struct{}{}
+		}
+	})
+	l.Emit(event(1))
+	<-seen
+	l.Emit(event(2))
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	list := parse(t, out.buf.Bytes())
+	if len(list) != 2 || list[0].Dropped != 1 || list[1].DurationUS != 2 || l.Dropped() != 1 {
+		t.Errorf("%d dropped, output\n%s", l.Dropped(), out.buf.Bytes())
+	}
+}
+
+// swapped is a file that is closed by a Reopen at the moment of a write.
+type swapped struct {
+	log  *Log
+	next io.Writer
+}
+
+func (s *swapped) Write([]byte) (int, error) {
+	s.log.output.Store(&output{w: s.next})
+	return 0, os.ErrClosed
+}
+
+func TestReopenBetweenLoadAndWrite(t *testing.T) {
+	var next bytes.Buffer
+	l := &Log{}
+	l.output.Store(&output{w: &swapped{l, &next}})
+	if lost := l.put([]byte("line\n")); lost != 0 || next.String() != "line\n" || l.Faults() != 0 {
+		t.Errorf("%d lost, %d faults, the new file holds %q", lost, l.Faults(), next.String())
 	}
 }
 

@@ -250,6 +250,22 @@ func TestCloseEndsWaiting(t *testing.T) {
 	f.Close() // again: nothing
 }
 
+// The pool's copy of a password does not outlive its check.
+func TestPoolWipesPasswords(t *testing.T) {
+	p := newPool(1, (*hash).matches, func(*job, bool) {})
+	h, err := parseHash(testHash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	password := []byte("secret")
+	j := p.submit(netip.Addr{}, check{hash: h, password: password})
+	<-j.done
+	p.close()
+	if !j.right || string(password) != "secret" || string(j.password) != "\x00\x00\x00\x00\x00\x00" {
+		t.Errorf("right %v, the caller's password %q, the pool's copy %q", j.right, password, j.password)
+	}
+}
+
 // Addresses take turns, however much one of them has waiting.
 func TestPoolIsFair(t *testing.T) {
 	var mu sync.Mutex
@@ -345,6 +361,8 @@ func TestRecheck(t *testing.T) {
 		{"client id forbidden", nil, alice, set(func(c *config.Config) { c.Auth.ClientIDPattern = regexp.MustCompile("^(?:x)$") }), ""},
 		{"authentication off", nil, alice, set(func(c *config.Config) { c.Auth.Enabled = false }), "1 "},
 		{"authentication on", func(c *config.Config) { c.Auth.Enabled = false }, alice, set(func(c *config.Config) { c.Auth.Enabled = true }), ""},
+		{"authentication on, anonymous", func(c *config.Config) { c.Auth.Enabled = false }, nobody, set(func(c *config.Config) { c.Auth.Enabled, c.Auth.AllowAnonymous = true, true }), "2 anonymous"},
+		{"authentication on, anonymous forbidden", func(c *config.Config) { c.Auth.Enabled = false }, nobody, set(func(c *config.Config) { c.Auth.Enabled = true }), ""},
 		{"anonymous forbidden", func(c *config.Config) { c.Auth.AllowAnonymous = true }, nobody, set(func(c *config.Config) { c.Auth.AllowAnonymous = false }), ""},
 		{"anonymous", func(c *config.Config) { c.Auth.AllowAnonymous = true }, nobody, set(func(*config.Config) {}), "2 anonymous"},
 		{"anonymous, authentication off", func(c *config.Config) { c.Auth.AllowAnonymous = true }, nobody, set(func(c *config.Config) { c.Auth.Enabled = false }), "1 anonymous"},
@@ -522,6 +540,26 @@ func TestHotReloadTogether(t *testing.T) {
 	f.waitForChange()
 	if id := f.admitted(connect("c", "alice", "secret")); id.Provider != "providers[1]" {
 		t.Errorf("alice comes from %s, want providers[1]", id.Provider)
+	}
+}
+
+// What is wrong is told once, however often it is read.
+func TestUnusableFileIsToldOnce(t *testing.T) {
+	f := start(t, nil)
+	log := &lines{}
+	f.log = slog.New(slog.NewTextHandler(log, nil))
+	st := f.state.Load()
+	st.providers[0].watched = true
+	reader := &follower{gate: f.Gate, state: st}
+	for i, step := range []struct {
+		text string
+		told int
+	}{{"{", 1}, {"{", 1}, {"[]", 2}, {"[]", 2}, {`{"users": {}}`, 2}, {"[]", 3}} {
+		replaceFile(t, st.providers[0].path, []byte(step.text))
+		reader.read()
+		if n := log.count("old users stay"); n != step.told {
+			t.Errorf("step %d: told %d times, want %d", i, n, step.told)
+		}
 	}
 }
 

@@ -142,10 +142,8 @@ func (st *state) renew(id *policy.Identity) bool {
 			id.Groups = nil
 		}
 		return true
-	case id.Standing == policy.Claimed:
-		// Nobody has checked this name, and its password is gone.
-		return false
 	case id.Anonymous:
+		id.Standing = policy.Verified
 		return st.anonymous(id.Listener)
 	}
 	for i, p := range st.providers {
@@ -159,6 +157,8 @@ func (st *state) renew(id *policy.Identity) bool {
 		id.Groups, id.Attributes = user.groups, user.attributes
 		return true
 	}
+	// Its provider is gone, or it has none: then nobody has checked this name,
+	// and its password is gone.
 	return false
 }
 

@@ -133,7 +133,7 @@ func TestLockout(t *testing.T) {
 	}{
 		{"three at once", []step{{0, true, false}, {0, true, false}, {0, true, true}, {29.9, false, true}, {30, false, false}}},
 		{"a new start after it", []step{{0, true, false}, {0, true, false}, {0, true, true}, {30, true, false}, {30, true, false}, {30, true, true}}},
-		{"failures meanwhile do not make it longer", []step{{0, true, false}, {0, true, false}, {0, true, true}, {20, true, true}, {30, false, false}}},
+		{"failures meanwhile do not make it longer", []step{{0, true, false}, {0, true, false}, {0, true, true}, {20, true, true}, {20, true, true}, {30, true, false}}},
 		{"the window slides", []step{{0, true, false}, {59, true, false}, {60, true, false}, {60.5, true, true}}},
 		{"slow enough for ever", []step{{0, true, false}, {30, true, false}, {60, true, false}, {90, true, false}, {120, true, false}}},
 	}
