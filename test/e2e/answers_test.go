@@ -163,7 +163,9 @@ func TestCredentials(t *testing.T) {
 }
 
 func TestLockedOut(t *testing.T) {
-	s := startFor(t, shared.broker, config{})
+	s := startFor(t, shared.broker, config{values: map[string]string{
+		"auth": `{"enabled": true, "providers": [{"type": "file", "path": "users.json"}]}`,
+	}})
 	con := as("locked", unique("lock"), v311)
 	con.password = "guess"
 	for i := range 10 {

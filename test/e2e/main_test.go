@@ -151,14 +151,15 @@ type setup struct {
 // config is what differs between set-ups.
 type config struct {
 	both   bool              // the default command: both doors; else `gateway`
-	values map[string]string // whole sections that replace those below, as JSON
+	values map[string]string // whole sections that replace those below, as JSON; :TCP and :WS are the ports
 	flags  []string
 }
 
 // sections is the configuration: e2e/# for the group, but for its secrets.
 func sections(dir string, tcp, ws, upstream int) map[string]string {
 	return map[string]string{
-		"auth": `{"enabled": true, "providers": [{"type": "file", "path": "users.json"}]}`,
+		// Wrong passwords are tried more often here than anybody may.
+		"auth": `{"enabled": true, "providers": [{"type": "file", "path": "users.json"}], "failure-lockout": false}`,
 		"acl": `{
     "default-action": "deny",
     "rules": [
@@ -239,8 +240,9 @@ func start(dir string, b *broker, c config) (*setup, error) {
 		tcp: fmt.Sprintf("tcp://127.0.0.1:%d", tcp), ws: fmt.Sprintf("ws://127.0.0.1:%d/mqtt", ws),
 	}
 	all := sections(dir, tcp, ws, b.port)
+	ports := strings.NewReplacer(":TCP", fmt.Sprint(":", tcp), ":WS", fmt.Sprint(":", ws))
 	for name, text := range c.values {
-		all[name] = text
+		all[name] = ports.Replace(text)
 	}
 	if err := writeUsers(dir); err != nil {
 		return nil, err

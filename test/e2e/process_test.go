@@ -217,3 +217,20 @@ func nodeModules(t *testing.T) string {
 	}
 	return path
 }
+
+// rss is the resident memory of a program in MiB.
+func rss(t *testing.T, p *process) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var kb int
+		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &kb); err == nil {
+			return kb >> 10
+		}
+	}
+	t.Fatalf("no VmRSS in %s", text)
+	return 0
+}

@@ -429,6 +429,20 @@ func (p *proxy) of(id string) []string {
 	return append([]string(nil), p.verdicts[id]...)
 }
 
+// count is how often the agent gave a verdict.
+func (p *proxy) count(verdict string) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, all := range p.verdicts {
+		for _, v := range all {
+			if v == verdict {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 func traceID() string {
 	var b [6]byte
 	rand.Read(b[:])
