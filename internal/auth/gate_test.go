@@ -85,10 +85,14 @@ func start(t *testing.T, change func(*config.Config)) *fixture {
 
 func startConfig(t *testing.T, cfg *config.Config, log *slog.Logger) *fixture {
 	t.Helper()
+	return startPolling(t, cfg, log, 10*time.Millisecond)
+}
+
+func startPolling(t *testing.T, cfg *config.Config, log *slog.Logger, poll time.Duration) *fixture {
+	t.Helper()
 	f := &fixture{t: t, cfg: cfg, now: time.Unix(1e9, 0)}
 	g, err := newGate(cfg, compile(t, cfg), log, tuning{
-		now: f.clock, verify: f.verify, workers: 1,
-		quiet: 20 * time.Millisecond, poll: 10 * time.Millisecond,
+		now: f.clock, verify: f.verify, workers: 1, quiet: 20 * time.Millisecond, poll: poll,
 	})
 	if err != nil {
 		t.Fatal(err)

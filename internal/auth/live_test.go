@@ -519,6 +519,42 @@ func TestHotReloadKubernetes(t *testing.T) {
 	f.refused(connect("c", "alice", "secret"), policy.ReasonBadCredentials, policy.RuleProviders)
 }
 
+// Notification and polling each suffice alone.
+func TestHotReloadEitherWay(t *testing.T) {
+	cases := []struct {
+		name string
+		poll time.Duration
+		link bool // the file is a link into a directory that is not watched
+	}{
+		{"notification", time.Hour, false},
+		{"polling", 10 * time.Millisecond, true},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "users.json")
+			writeUsers(t, file, map[string]entry{"user0": {Hash: testHash}})
+			path := file
+			if c.link {
+				path = filepath.Join(t.TempDir(), "link.json")
+				if err := os.Symlink(file, path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cfg := config.Default()
+			cfg.Auth.Enabled = true
+			cfg.Auth.Providers = []config.Provider{{Type: "file", Path: path, HotReload: true}}
+			f := startPolling(t, cfg, slog.New(slog.DiscardHandler), c.poll)
+			// The first change may be met by the reading at the start.
+			for i := range 3 {
+				user := fmt.Sprint("user", i+1)
+				writeUsers(t, file, map[string]entry{user: {Hash: testHash}})
+				f.waitForChange()
+				f.admitted(connect("c", user, "secret"))
+			}
+		})
+	}
+}
+
 // Two files change together or not at all.
 func TestHotReloadTogether(t *testing.T) {
 	dir := t.TempDir()
