@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/alecthomas/kong"
 
@@ -82,6 +83,7 @@ func Run(ctx context.Context, args []string, stdio IO) int {
 		kong.Writers(stdio.Out, stdio.Err),
 		kong.Exit(func(code int) { exit, exited = code, true; panic(exitPanic{}) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.Help(help),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(&stdio),
 	)
@@ -108,6 +110,28 @@ func Run(ctx context.Context, args []string, stdio IO) int {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// help prints kong's help, and for the whole program also the flags of its
+// default command: they are given without naming it.
+func help(o kong.HelpOptions, ctx *kong.Context) error {
+	if err := kong.DefaultHelpPrinter(o, ctx); err != nil || ctx.Selected() != nil {
+		return err
+	}
+	tw := tabwriter.NewWriter(ctx.Stdout, 2, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "\nFlags of the default command:")
+	for _, f := range ctx.Model.DefaultCmd.Flags {
+		name := "--" + f.Name
+		if !f.IsBool() {
+			name += "=" + f.FormatPlaceHolder()
+		}
+		text := f.Help
+		for _, env := range f.Envs {
+			text += " ($" + env + ")"
+		}
+		fmt.Fprintf(tw, "  %s\t%s\n", name, text)
+	}
+	return tw.Flush()
 }
 
 // exitPanic unwinds kong after --help and --version.
