@@ -67,10 +67,10 @@ func (d *driver) Data(c netloop.Conn, b []byte) []byte {
 		fx := &l.fx
 		fx.Reset()
 		n := d.s.Feed(d.now(c), from, b, fx)
-		partial := fx.Partial[from]
+		stuck := fx.Need == session.NeedNone && (n == 0 || fx.Partial[from])
 		d.apply(l, b)
 		b = b[n:]
-		if n == 0 && !d.pause[from] || partial {
+		if stuck && !d.pause[from] {
 			break
 		}
 	}

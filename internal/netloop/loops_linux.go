@@ -18,6 +18,7 @@ type loops struct {
 	start time.Time
 	loops []*loop
 	ended sync.WaitGroup
+	once  sync.Once
 
 	accepted, refused, dialled, acceptErrors, panics, stalled atomic.Uint64
 	open, mem                                                 atomic.Int64
@@ -30,16 +31,14 @@ func newLoops(o Options) (Engine, error) {
 	if n <= 0 {
 		n = min(runtime.NumCPU(), runtime.GOMAXPROCS(0), 4)
 	}
-	// A loop keeps its processor while it waits: see waiter.
-	if procs := n + max(1, n/2); runtime.GOMAXPROCS(0) < procs {
-		runtime.GOMAXPROCS(procs)
-	}
+	needProcs(n)
 	for range n {
 		l, err := newLoop(e)
 		if err != nil {
 			for _, l := range e.loops {
 				l.closeDescriptors()
 			}
+			needProcs(-n)
 			return nil, fmt.Errorf("start event loop: %w", err)
 		}
 		e.loops = append(e.loops, l)
@@ -138,5 +137,24 @@ func (e *loops) Close() error {
 		l.post(l.shut)
 	}
 	e.ended.Wait()
+	e.once.Do(func() { needProcs(-len(e.loops)) })
 	return nil
+}
+
+// needs is how many loops run in this process.
+var needs struct {
+	sync.Mutex
+	loops int
+}
+
+// needProcs counts loops that begin or have ended, and raises GOMAXPROCS to
+// what all of them need: a loop keeps its processor while it waits (see
+// waiter), and other goroutines need some too. It is never lowered.
+func needProcs(n int) {
+	needs.Lock()
+	defer needs.Unlock()
+	needs.loops += n
+	if procs := needs.loops + max(1, needs.loops/2); n > 0 && runtime.GOMAXPROCS(0) < procs {
+		runtime.GOMAXPROCS(procs)
+	}
 }

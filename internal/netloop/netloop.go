@@ -168,8 +168,9 @@ type Options struct {
 	// Loops exist on Linux; elsewhere "loops" is an error.
 	IO string
 	// Loops is how many event loops run; 0: one a core, at most four. Starting
-	// them raises GOMAXPROCS to loops + max(1, loops/2) if it is lower: a loop
-	// keeps its processor while it waits, so other goroutines need one.
+	// them raises GOMAXPROCS to loops + max(1, loops/2) if it is lower, counting
+	// every loop of the process: a loop keeps its processor while it waits, so
+	// other goroutines need one.
 	Loops int
 	// BufferBytes bounds what all connections keep together; 0: no bound.
 	// Beyond it reading waits.
