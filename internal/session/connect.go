@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
@@ -61,7 +62,8 @@ func (s *Session) connect(h mqtt.Header, body, b []byte, pos int, fx *Effects) i
 	st := &start{h: h, pos: pos, raw: bytes.Clone(body)}
 	s.tally(mqtt.Client, h)
 	if err := st.c.Parse(st.raw); err != nil {
-		if me, ok := err.(*mqtt.Error); ok && me.Code == mqtt.UnsupportedVersion && !s.set.detect { //nolint:errorlint // mqtt never wraps
+		var me *mqtt.Error
+		if errors.As(err, &me) && me.Code == mqtt.UnsupportedVersion && !s.set.detect {
 			s.version = refusalVersion(st.raw)
 			return s.refused(h, pos, policy.ReasonVersion, policy.RuleProtocolVersions, fx)
 		}
@@ -245,7 +247,7 @@ func (s *Session) decideWill(fx *Effects) bool {
 	st := s.start
 	w := &st.c.Will
 	v := s.subj.Will(policy.Message{
-		Topic: topicUp(w.Topic), ResponseTopic: w.ResponseTopic, QoS: w.QoS, Retain: w.Retain,
+		Topic: topicUp(w.Topic), ResponseTopic: topicUp(w.ResponseTopic), QoS: w.QoS, Retain: w.Retain,
 		PacketSize: st.h.Size(), PayloadSize: len(w.Payload), Payload: w.Payload, UserProperties: w.UserProperties,
 	}, nil)
 	rewrite := s.set.Can.Rewrite

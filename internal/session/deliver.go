@@ -11,7 +11,7 @@ import (
 func (s *Session) deliver(h mqtt.Header, b []byte, pos int, fx *Effects) int {
 	m := message{h: h, b: b, pos: pos}
 	p := &m.p
-	n, err, ok := s.head(p, h, b, pos)
+	n, ok, err := s.head(p, h, b, pos)
 	tooLarge := s.maxDelivery > 0 && uint64(h.Size()) > uint64(s.maxDelivery)
 	switch {
 	case !ok && len(b)-pos <= maxBuffered:

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"errors"
+
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 )
@@ -20,7 +22,8 @@ func faultOf(c Cause, r policy.Reason, rule policy.RuleRef) End {
 // malformed ends the connection for bytes that do not parse.
 func (s *Session) malformed(from mqtt.Side, h mqtt.Header, b []byte, pos int, err error, fx *Effects) int {
 	e := faultOf(CauseMalformed, policy.ReasonMalformed, policy.RuleNone)
-	if me, ok := err.(*mqtt.Error); ok && me.Code != mqtt.MalformedPacket { //nolint:errorlint // mqtt never wraps
+	var me *mqtt.Error
+	if errors.As(err, &me) && me.Code != mqtt.MalformedPacket {
 		e.Cause, e.Reason, e.Code = CauseProtocol, policy.ReasonProtocol, me.Code
 	}
 	return s.fault(from, h, b, pos, e, fx)
@@ -162,7 +165,7 @@ func (s *Session) farewell(e End, fx *Effects) {
 	case CauseClientDisconnect, CauseClientLost, CauseBrokerDisconnect, CauseBrokerRefused:
 		return
 	}
-	if !s.set.Can.Reply || s.version == 0 || s.midPacket(mqtt.Client) {
+	if !s.set.Can.Reply || s.version == 0 || s.state == stateOpaque || s.midPacket(mqtt.Client) {
 		return
 	}
 	at := len(fx.Scratch)

@@ -3,7 +3,6 @@ package session_test
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -300,7 +299,7 @@ func TestPartialPacketCostsNothing(t *testing.T) {
 			if n := testing.AllocsPerRun(100, func() {
 				r.fx.Reset()
 				if n := r.s.Feed(r.now, mqtt.Client, part, &r.fx); n != 0 || !r.fx.Partial[mqtt.Client] {
-					t.Fatal(fmt.Sprintf("consumed %d, partial %v", n, r.fx.Partial))
+					t.Fatalf("consumed %d, partial %v", n, r.fx.Partial)
 				}
 			}); n != 0 {
 				t.Errorf("%v allocations", n)

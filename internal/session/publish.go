@@ -1,6 +1,8 @@
 package session
 
 import (
+	"errors"
+
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 )
@@ -36,19 +38,19 @@ func headLen(h mqtt.Header, v mqtt.Version, body []byte) int {
 
 // head parses what stands before the payload of a PUBLISH at b[pos]. ok false:
 // more bytes are needed.
-func (s *Session) head(p *mqtt.Publish, h mqtt.Header, b []byte, pos int) (n int, err error, ok bool) { //nolint:revive // err is the packet's
+func (s *Session) head(p *mqtt.Publish, h mqtt.Header, b []byte, pos int) (n int, ok bool, err error) {
 	body := b[pos+h.Len:]
 	whole := len(body) >= h.Length
 	if whole {
 		body = body[:h.Length]
 	} else if len(body) < min(headLen(h, s.version, body), h.Length) {
-		return 0, nil, false
+		return 0, false, nil
 	}
 	n, err = p.ParseHead(h, s.version, body)
-	if err == mqtt.ErrIncomplete && !whole {
-		return 0, nil, false
+	if !whole && errors.Is(err, mqtt.ErrIncomplete) {
+		return 0, false, nil
 	}
-	return n, err, true
+	return n, true, err
 }
 
 // publish decides a PUBLISH of the client: at its head, when nothing wants the
@@ -60,7 +62,7 @@ func (s *Session) publish(h mqtt.Header, b []byte, pos int, fx *Effects) int {
 	}
 	msg := message{h: h, b: b, pos: pos}
 	p := &msg.p
-	n, err, ok := s.head(p, h, b, pos)
+	n, ok, err := s.head(p, h, b, pos)
 	if !ok {
 		return 0
 	}
@@ -79,7 +81,7 @@ func (s *Session) publish(h mqtt.Header, b []byte, pos int, fx *Effects) int {
 		return s.fault(mqtt.Client, h, b, pos, f, fx)
 	}
 	m := policy.Message{
-		Topic: topic, ResponseTopic: p.ResponseTopic, QoS: p.QoS, Retain: p.Retain,
+		Topic: topic, ResponseTopic: topicUp(p.ResponseTopic), QoS: p.QoS, Retain: p.Retain,
 		PacketSize: h.Size(), PayloadSize: h.Length - n, UserProperties: p.UserProperties,
 	}
 	if inspects {

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"errors"
+
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 )
@@ -131,7 +133,6 @@ func (s *Session) Feed(now Time, from mqtt.Side, b []byte, fx *Effects) int {
 			s.heardDown = now
 		}
 	}
-	s.hold[from] = holdNone
 	pos := 0
 	for pos < len(b) && s.takes(from) {
 		n := s.step(from, b, pos, fx)
@@ -188,7 +189,7 @@ func (s *Session) step(from mqtt.Side, b []byte, pos int, fx *Effects) int {
 	}
 	h, err := mqtt.ParseHeader(b[pos:], s.version, from)
 	if err != nil {
-		if err == mqtt.ErrIncomplete {
+		if errors.Is(err, mqtt.ErrIncomplete) {
 			// The first byte says the type: what may not come now is refused
 			// before its length is known.
 			if t := mqtt.Type(b[pos] >> 4); !s.possible(from, t) {

@@ -65,18 +65,37 @@ func TestUpstreamConnect(t *testing.T) {
 	}{
 		{"pass by default", without, config.Upstream{}, false, client},
 		{"strip by default with authentication", with, config.Upstream{}, false, bare},
-		{"replace by default with a user name", with, config.Upstream{Username: "gw", Password: "pw"}, false,
-			testkit.Connect(v, "c1", testkit.User("gw"), testkit.Password("pw"))},
-		{"replace with templates", with, config.Upstream{Credentials: "replace", Username: "%u.%c", Password: "%u"}, false,
-			testkit.Connect(v, "c1", testkit.User("ann.c1"), testkit.Password("%u"))},
-		{"replace without a password", with, config.Upstream{Credentials: "replace", Username: "gw"}, false,
-			testkit.Connect(v, "c1", testkit.User("gw"))},
+		{
+			"replace by default with a user name", with,
+			config.Upstream{Username: "gw", Password: "pw"},
+			false,
+			testkit.Connect(v, "c1", testkit.User("gw"), testkit.Password("pw")),
+		},
+		{
+			"replace with templates", with,
+			config.Upstream{Credentials: "replace", Username: "%u.%c", Password: "%u"},
+			false,
+			testkit.Connect(v, "c1", testkit.User("ann.c1"), testkit.Password("%u")),
+		},
+		{
+			"replace without a password", with,
+			config.Upstream{Credentials: "replace", Username: "gw"},
+			false,
+			testkit.Connect(v, "c1", testkit.User("gw")),
+		},
 		{"pass", with, config.Upstream{Credentials: "pass"}, false, client},
 		{"strip", without, config.Upstream{Credentials: "strip"}, false, bare},
-		{"client id", without, config.Upstream{ClientID: "gw/%u/%c"}, false,
-			testkit.Connect(v, "gw/ann/c1", testkit.User("ann"), testkit.Password("secret"))},
-		{"its own when it would have been refused", `{"general": {"block-mode": false}, ` + plainRules + `}`,
-			config.Upstream{Username: "gw", Password: "pw"}, true, client},
+		{
+			"client id", without,
+			config.Upstream{ClientID: "gw/%u/%c"},
+			false,
+			testkit.Connect(v, "gw/ann/c1", testkit.User("ann"), testkit.Password("secret")),
+		},
+		{
+			"its own when it would have been refused", `{"general": {"block-mode": false}, ` + plainRules + `}`,
+			config.Upstream{Username: "gw", Password: "pw"},
+			true, client,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			engine := engineOf(t, c.config)
@@ -219,11 +238,16 @@ func TestFiltersThatWaitAreBounded(t *testing.T) {
 func TestBackPressureIsNotSilence(t *testing.T) {
 	r := openRig(t, policy.DoorGateway, mqtt.V5, plainConfig) // keep alive 60
 	r.s.Hold(r.now, true)
-	r.wait(59 * session.Second)
+	for range 20 {
+		r.wait(20 * session.Second)
+		r.feed(mqtt.Broker, testkit.Pingresp())
+	}
 	r.s.Hold(r.now, false)
-	r.wait(80 * session.Second)
+	r.wait(40 * session.Second)
+	r.feed(mqtt.Broker, testkit.Pingresp())
+	r.wait(40 * session.Second)
 	if r.ended {
-		t.Fatal("ended 80 s after reading again")
+		t.Fatalf("ended 80 s after reading again: %+v", r.end)
 	}
 	r.wait(15 * session.Second)
 	if !r.ended || r.end.Cause != session.CauseKeepAlive {

@@ -78,7 +78,6 @@ func (s *Session) subscribe(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 				d.lowered, lowest = true, v
 			}
 			if s.set.Can.Rewrite && !s.set.detect {
-				f.Options = f.Options&^0x03 | v.QoS
 				f.QoS = v.QoS
 			}
 		}

@@ -118,12 +118,8 @@ func conf(sections ...string) string {
 	return c + "}"
 }
 
-// limits is a section "general" with limits.
-func limits(l string) string {
-	return `"general": {"protocol-versions": ["3.1", "3.1.1", "5.0"], "limits": {` + l + `}}`
-}
-
-var allVersions = `"general": {"protocol-versions": ["3.1", "3.1.1", "5.0"]}`
+// allVersions is a section "general" that speaks 3.1 too.
+const allVersions = `"general": {"protocol-versions": ["3.1", "3.1.1", "5.0"]}`
 
 // talk is a dialogue being written: each method adds a step or says what
 // follows from the last.

@@ -83,6 +83,10 @@ func deliveryDialogues(b *dialogueBook) {
 			broker(Publish(v, "dev/a", 2, 5, "y")).passes().
 			client(Ack(v, mqtt.PUBREC, 5, 0)).passes().
 			broker(Ack(v, mqtt.PUBREL, 5, 0)).passes()
+		b.add("delivery/filtered/qos2-id-dealt-anew", v, GatewayDoor, conf(allVersions)).opens().
+			broker(Publish(v, "dev/secret/a", 2, 5, "x")).is("drop").events("delivery-filtered").
+			toBroker(Ack(v, mqtt.PUBREC, 5, 0)).
+			broker(Publish(v, "dev/a", 2, 5, "y"), Ack(v, mqtt.PUBREL, 5, 0)).passes()
 		b.add("delivery/filtered/qos2-again", v, GatewayDoor, conf(allVersions)).resumes().
 			broker(Publish(v, "dev/secret/a", 2, 5, "x", Dup())).is("drop").events("delivery-filtered").
 			toBroker(Ack(v, mqtt.PUBREC, 5, 0)).
@@ -165,6 +169,11 @@ func orderDialogues(b *dialogueBook) {
 		Prop16(mqtt.ReceiveMaximum, 20), Prop32(mqtt.MaximumPacketSize, 65536), Prop16(mqtt.TopicAliasMaximum, 5), PropStr(mqtt.AuthMethod, "M"))), nil)).
 		events("connect,success").
 		client(Auth(0x19, With(PropStr(mqtt.AuthMethod, "M")))).passes()
+	b.add("order/publish-in-auth", v, BothDoors, conf()).
+		client(Connect(v, "c1", method)).passes().
+		broker(Auth(0x18, With(PropStr(mqtt.AuthMethod, "M")))).passes().
+		client(Publish(v, "dev/a", 0, 0, "x")).is("close").events("blocked,protocol-error").
+		toClient(Connack(v, false, 0x82)).disconnects("protocol", 0x82)
 	b.add("order/auth-unasked", v, BothDoors, conf()).opens().
 		client(Auth(0x19, With(PropStr(mqtt.AuthMethod, "M")))).is("close").
 		events("blocked,protocol-error").toClient(Disconnect(v, 0x82)).disconnects("protocol", 0x82)
@@ -252,6 +261,15 @@ func timeDialogues(b *dialogueBook) {
 			wait(2 * time.Second).toBroker(Pingreq()).
 			client(Pingreq()).passes().
 			broker(Pingresp()).
+			broker(Pingresp()).passes()
+		b.add("time/two-pings-of-ours", v, GatewayDoor, conf()).opens(KeepAlive(10)).
+			wait(4 * time.Second).client(denied).is("drop").events("blocked,acl-denied").
+			wait(time.Second).toBroker(Pingreq()).
+			wait(4 * time.Second).client(denied).is("drop").events("blocked,acl-denied").
+			wait(time.Second).toBroker(Pingreq()).
+			broker(Pingresp()).
+			broker(Pingresp()).
+			client(Pingreq()).passes().
 			broker(Pingresp()).passes()
 		b.add("time/no-connect", v, BothDoors, conf(`"general": {"connect-timeout-secs": 7}`)).
 			client(hello(v)[:5]).
