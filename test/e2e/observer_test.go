@@ -73,7 +73,6 @@ func noneBelow(t *testing.T, got []message, topic string) {
 }
 
 // complaints are what the broker's log says about packets that it did not like.
-// What it must never see, it cannot complain of.
 func (b *broker) complaints() []string {
 	var all []string
 	for line := range strings.Lines(b.proc.out.String()) {
@@ -83,4 +82,16 @@ func (b *broker) complaints() []string {
 		}
 	}
 	return all
+}
+
+// noComplaints fails a test at its end when the broker has complained during
+// it: what the broker never sees, it cannot complain of.
+func noComplaints(t *testing.T, b *broker) {
+	t.Helper()
+	before := len(b.complaints())
+	t.Cleanup(func() {
+		for _, line := range b.complaints()[before:] {
+			t.Errorf("the broker complains: %s", line)
+		}
+	})
 }
