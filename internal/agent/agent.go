@@ -10,7 +10,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,7 +36,7 @@ type Options struct {
 	// to the proxy, which then refuses service. It may be called from several
 	// goroutines, with the same configuration many times. Nil: this version
 	// applies none and refuses any that is not empty.
-	Configure func(raw json.RawMessage) error
+	Configure func(raw []byte) error
 }
 
 // Agent is the agent door.
@@ -48,7 +47,7 @@ type Agent struct {
 	log       *slog.Logger
 	socket    string
 	version   string
-	configure func(json.RawMessage) error
+	configure func([]byte) error
 	epoch     time.Time
 	table     *table
 	stats     stats
@@ -126,7 +125,7 @@ func (a *Agent) Reload(cfg *config.Config) error {
 func (a *Agent) Recheck() {
 	fx := &session.Effects{WantVerdicts: true}
 	for ws := range a.table.all() {
-		ws.recheck(a, fx)
+		ws.guarded(a, func() { ws.recheck(a, fx) })
 	}
 }
 
@@ -166,7 +165,7 @@ func (a *Agent) stop(ctx context.Context) error {
 	a.work.Wait()
 	fx := &session.Effects{WantVerdicts: true}
 	for ws := range a.table.all() {
-		ws.stop(a, fx)
+		ws.guarded(a, func() { ws.stop(a, fx) })
 	}
 	return err
 }

@@ -44,7 +44,7 @@ func (ws *webSocket) suspend(c *conn, e *event, r auth.Request, ticket uint32, i
 	}
 	ws.pending = p
 	c.suspended(p)
-	c.agent.checks.Go(p.check)
+	c.agent.checks.Go(func() { ws.guarded(c.agent, p.check) })
 }
 
 // check waits for the gate until the deadline at most, then answers. It ends
@@ -95,7 +95,6 @@ func (p *pending) answer(g auth.Grant) bool {
 		}
 		return false
 	}
-	ws.pending = nil
 	fx := &session.Effects{WantVerdicts: true}
 	p.finish(ws.admitted(c.agent, fx, c.agent.now(), p.ticket, g, p.input, p.n, p.fold, p.note))
 	return true

@@ -131,7 +131,7 @@ func (a *Agent) sweep() {
 // tick ends what has been silent for too long.
 func (a *Agent) tick(now session.Time, wall time.Time, fx *session.Effects) {
 	for ws := range a.table.all() {
-		ws.due(a, now, fx)
+		ws.guarded(a, func() { ws.due(a, now, fx) })
 	}
 	a.table.forget(now)
 	a.repeats.forget(wall)

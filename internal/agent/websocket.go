@@ -2,6 +2,7 @@ package agent
 
 import (
 	"net/netip"
+	"runtime/debug"
 	"sync"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
@@ -455,4 +456,21 @@ func (ws *webSocket) stop(a *Agent, fx *session.Effects) {
 		ws.report(a, fx, false)
 	}
 	ws.free(a)
+}
+
+// guarded runs f and has a fault of ours end this WebSocket and no other. f
+// takes mu itself.
+func (ws *webSocket) guarded(a *Agent, f func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			a.log.Error("session failed", "panic", r, "stack", string(debug.Stack()))
+			ws.mu.Lock()
+			defer ws.mu.Unlock()
+			if ws.pending != nil {
+				ws.pending.abandon(decision{ws: wire.WSClose, code: closePolicy, reason: policy.ReasonServerUnavailable})
+			}
+			ws.free(a)
+		}
+	}()
+	f()
 }
