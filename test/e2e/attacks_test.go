@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -499,7 +500,7 @@ func TestWebSocketAttacks(t *testing.T) {
 	})
 	t.Run("a path that is not ours", func(t *testing.T) {
 		_, resp, err := upgrade(strings.TrimSuffix(shared.ws, "/mqtt")+"/other", wsOptions{protocol: "mqtt"})
-		if resp == nil || resp.StatusCode != 404 {
+		if resp == nil || resp.StatusCode != http.StatusNotFound {
 			t.Errorf("%v, want 404", err)
 		}
 	})

@@ -54,7 +54,7 @@ func readFrame(r *bufio.Reader) (f frame, raw []byte, err error) {
 		if err != nil {
 			return f, nil, err
 		}
-		if n = 0; len(ext) == 2 {
+		if len(ext) == 2 {
 			n = int(binary.BigEndian.Uint16(ext))
 		} else {
 			n = int(binary.BigEndian.Uint64(ext))
