@@ -55,7 +55,7 @@ func kinds(t *testing.T) []named {
 	agent := &Conn{Door: policy.DoorAgent, CorrelationID: "req-9", Addr: netip.MustParseAddr("::ffff:192.0.2.1")}
 	counters := &session.Counters{Bytes: [2]uint64{1000, 2000}, Messages: [2]uint64{10, 20}, Denials: 3}
 	publish := session.Event{
-		Packet: mqtt.PUBLISH, From: mqtt.Client, Topic: []byte("keys/1"), QoS: 1, Retain: true, PayloadBytes: 21, Rule: 1,
+		Packet: mqtt.PUBLISH, From: mqtt.Client, Topic: []byte("keys/1"), QoS: 1, Retain: true, PayloadBytes: 21, Rule: 2,
 	}
 	with := func(e session.Event, change func(*session.Event)) *session.Event { change(&e); return &e }
 	connect := session.Event{Packet: mqtt.CONNECT, Rule: policy.RuleNone}
@@ -64,7 +64,7 @@ func kinds(t *testing.T) []named {
 		list = append(list, named{name, c.event(info, subject, counters, e, noon)})
 	}
 	add("allowed publish", gateway, verified, with(publish, func(e *session.Event) {
-		e.Topic, e.QoS, e.Retain, e.Rule = []byte("sensors/1"), 0, false, 0
+		e.Topic, e.QoS, e.Retain, e.Rule = []byte("sensors/1"), 0, false, 1
 	}))
 	add("connected", gateway, verified, with(connect, func(e *session.Event) { e.Kind = session.KindConnected }))
 	add("connected, claimed name", agent, claimed, with(connect, func(e *session.Event) { e.Kind = session.KindConnected }))
@@ -111,7 +111,7 @@ func kinds(t *testing.T) []named {
 			Packet: mqtt.DISCONNECT, End: e,
 		})
 	}
-	end("disconnected by client", session.End{Cause: session.CauseClientDisconnect, Rule: policy.RuleNone})
+	end("disconnected by client", session.End{Cause: session.CauseClientDisconnect})
 	end("disconnected by keep-alive", session.End{Cause: session.CauseKeepAlive, Code: mqtt.KeepAliveTimeout, Rule: policy.RuleNone})
 	end("disconnected by policy", session.End{
 		Cause: session.CausePolicy, Code: mqtt.QuotaExceeded, Reason: policy.ReasonLimit, Rule: policy.RuleDenialsPerMinute,

@@ -89,6 +89,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	p := &printer{out: o.Out, color: o.Color}
 	cancel := a.Audit().Subscribe(p.event)
 	defer cancel()
+	defer p.goodbye()
 	return a.Run(ctx, nil, func() {
 		proxy, err := startProxy(ctx, free(wantProxy), socket, brokerAddr)
 		if err != nil {
@@ -173,7 +174,7 @@ func (p *printer) event(e *audit.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.over:
+	case p.over, dull(e):
 	case !p.open:
 		p.held = append(p.held, *e)
 	default:
@@ -187,11 +188,31 @@ func (p *printer) print(e *audit.Event) {
 	_, _ = p.out.Write(p.line) // a closed terminal ends the program by signal
 }
 
+// dull reports what only fills the screen: acknowledgements and goodbyes.
+func dull(e *audit.Event) bool {
+	if e.Event != "mqtt,allowed" {
+		return e.Event == "mqtt,disconnect"
+	}
+	switch e.Packet {
+	case "PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE":
+		return false
+	}
+	return true
+}
+
+// stop ends the printing: what follows is the demo's own teardown.
 func (p *printer) stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.over = true
-	fmt.Fprintln(p.out, "\nStopped. The configuration behind it is internal/demo/demo.json; start from docs/README.md.")
+}
+
+// goodbye is the last line.
+func (p *printer) goodbye() {
+	p.stop()
+	if p.open {
+		fmt.Fprintln(p.out, "\nStopped. The configuration behind it is internal/demo/demo.json; go on with docs/README.md.")
+	}
 }
 
 func (p *printer) intro(at places, socket string) {

@@ -156,7 +156,7 @@ func TestProxyRules(t *testing.T) {
 		if _, _, err = ws.ReadMessage(); !websocket.IsCloseError(err, c.code) && !strings.Contains(err.Error(), "reset") {
 			t.Errorf("%s: %v, want close %d", name, err, c.code)
 		}
-		ws.Close() //nolint:errcheck // the end of a case
+		ws.Close() // the end of a case
 	}
 }
 
@@ -167,7 +167,7 @@ func TestProxyFrames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close() //nolint:errcheck // the end of the test
+	defer conn.Close() // the end of the test
 	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
 	fmt.Fprintf(conn, "GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n")

@@ -11,7 +11,7 @@ func ruleOf(k topic.Key) RuleRef {
 	if k == topic.None {
 		return RuleDefaultAction
 	}
-	return RuleRef(k.Rank())
+	return ruleAt(k.Rank())
 }
 
 // aclTopic decides one topic by first match. v.Rule is what decided.
@@ -169,8 +169,8 @@ func (s *Subject) aclConnect(v *Verdict, tr *Trace) {
 		return
 	}
 	allow, detail := s.engine.cfg.ACL.DefaultAction == "allow", "no rule that names connect holds for this client"
-	if r >= 0 {
-		allow, detail = s.engine.rules[r].allow, "the first rule that names connect and holds for this client"
+	if r > 0 {
+		allow, detail = s.engine.rule(r).allow, "the first rule that names connect and holds for this client"
 	}
 	v.Rule = r
 	if tr != nil {
@@ -183,11 +183,11 @@ func (s *Subject) aclConnect(v *Verdict, tr *Trace) {
 
 // ruleMaxQoS is the highest QoS that the deciding rule allows.
 func (s *Subject) ruleMaxQoS(r RuleRef) byte {
-	if r < 0 {
+	if r <= 0 {
 		return 2
 	}
-	return min(s.engine.rules[r].limit, 2)
+	return min(s.engine.rule(r).limit, 2)
 }
 
 // ruleRetains reports whether the deciding rule lets a message be retained.
-func (s *Subject) ruleRetains(r RuleRef) bool { return r < 0 || !s.engine.rules[r].noRetain }
+func (s *Subject) ruleRetains(r RuleRef) bool { return r <= 0 || !s.engine.rule(r).noRetain }

@@ -173,17 +173,17 @@ func (e *Engine) Rules() int { return len(e.rules) }
 // RuleName names r for audit and explain: the rule's name or its place in the
 // file, or the built-in check.
 func (e *Engine) RuleName(r RuleRef) string {
-	if r >= 0 {
-		if int(r) < len(e.rules) {
-			return e.rules[r].label
-		}
-		return ""
-	}
-	if i := int(-1 - r); i < len(builtinNames) {
-		return builtinNames[i]
+	switch {
+	case r > 0 && int(r) <= len(e.rules):
+		return e.rule(r).label
+	case r <= 0 && int(-r) < len(builtinNames):
+		return builtinNames[-r]
 	}
 	return ""
 }
+
+// rule is the rule that r > 0 refers to.
+func (e *Engine) rule(r RuleRef) *rule { return &e.rules[r-1] }
 
 // Bind gives the subject of an identity: the rules that can match it, with
 // their templates filled. Identities for which this comes out the same share
@@ -292,7 +292,7 @@ func (e *Engine) bind(b *binding, matched []int32) *bound {
 	for _, i := range matched {
 		r := &e.rules[i]
 		if r.actions&actConnect != 0 && connect == RuleDefaultAction {
-			connect = RuleRef(i)
+			connect = ruleAt(int(i))
 		}
 		for _, p := range r.patterns {
 			if r.when == nil && p.values == 0 {

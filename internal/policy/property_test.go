@@ -300,7 +300,7 @@ func TestSubjectAgainstPlainReading(t *testing.T) {
 			name := pick(r, worldTopics...)
 			allow, rule := p.topic("publish", name)
 			v := s.Publish(Message{Topic: []byte(name), QoS: 2}, nil)
-			if v.Allowed() != allow || (v.Rule >= 0) != (rule != nil) || rule != nil && p.sorted[v.Rule] != rule {
+			if v.Allowed() != allow || (v.Rule > 0) != (rule != nil) || rule != nil && p.sorted[v.Rule-1] != rule {
 				t.Fatalf("%+v publishes to %q under %+v: got %+v, want %v by %+v", id, name, cfg.ACL, v, allow, rule)
 			}
 			if allow, _ := p.topic("subscribe", name); s.Deliver([]byte(name), nil).Allowed() != allow {

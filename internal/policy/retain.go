@@ -104,7 +104,7 @@ func (s *Subject) retainDetail(m *Message, reason Reason, by RuleRef, strip bool
 		return fmt.Sprintf("topic %q may be retained, %d bytes", m.Topic, m.PayloadSize)
 	case reason == ReasonRetainedSize:
 		detail = fmt.Sprintf("%d bytes of payload, at most %d in a retained message", m.PayloadSize, r.maxSize)
-	case by >= 0:
+	case by > 0:
 		detail = "the rule's allow-retain is false"
 	case r.blocked.First(m.Topic) != topic.None:
 		detail = fmt.Sprintf("topic %q is in blocked-topics", m.Topic)

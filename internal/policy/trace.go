@@ -29,7 +29,7 @@ func outcome(allow bool) Outcome {
 // why says how a decider reaches a topic: the pattern that matches, or what the
 // default is.
 func (s *Subject) why(r RuleRef, name string) string {
-	if r < 0 {
+	if r <= 0 {
 		switch {
 		case !s.engine.cfg.ACL.Enabled:
 			return "acl.enabled is false"
@@ -38,7 +38,7 @@ func (s *Subject) why(r RuleRef, name string) string {
 		}
 		return fmt.Sprintf("no rule matches topic %q", name)
 	}
-	rule := &s.engine.rules[r]
+	rule := s.engine.rule(r)
 	b := binding{id: &s.identity, groups: groupsInForce(&s.identity)}
 	for _, p := range rule.patterns {
 		for _, filled := range p.fill(nil, &b) {

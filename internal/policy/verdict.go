@@ -83,13 +83,17 @@ func (r Reason) Tag() string {
 	return reasonTags[r]
 }
 
-// RuleRef names what decided: a rule of the engine (≥ 0, in evaluation order)
-// or a built-in check (< 0). [Engine.RuleName] gives its name.
+// RuleRef names what decided: a rule of the engine (> 0: its place in
+// evaluation order, from 1), a built-in check (< 0), or nothing (0).
+// [Engine.RuleName] gives its name.
 type RuleRef int32
+
+// ruleAt is the reference of the rule at a place in evaluation order, from 0.
+func ruleAt(i int) RuleRef { return RuleRef(i + 1) }
 
 // The built-in checks; their names are in builtinNames.
 const (
-	RuleNone RuleRef = -1 - iota
+	RuleNone RuleRef = -iota
 	RuleDefaultAction
 	RuleTakeover
 	RuleAllowAnonymous
@@ -128,45 +132,45 @@ const (
 	RuleFailOpen
 )
 
-// builtinNames are the names of the built-in checks, by -1 - RuleRef.
+// builtinNames are the names of the built-in checks, by -RuleRef.
 var builtinNames = [...]string{
-	-1 - RuleNone:                "",
-	-1 - RuleDefaultAction:       "default-action",
-	-1 - RuleTakeover:            "takeover",
-	-1 - RuleAllowAnonymous:      "allow-anonymous",
-	-1 - RuleProviders:           "providers",
-	-1 - RuleFailureLockout:      "failure-lockout",
-	-1 - RuleBannedFile:          "banned-file",
-	-1 - RuleClientIDPattern:     "client-id-pattern",
-	-1 - RuleClientIDLength:      "client-id-length",
-	-1 - RuleClientIDTemplate:    "client-id-template",
-	-1 - RuleEmptyClientID:       "empty-client-id",
-	-1 - RuleProtocolVersions:    "protocol-versions",
-	-1 - RuleMaxPacketSize:       "max-packet-size",
-	-1 - RuleMaxConnections:      "max-connections",
-	-1 - RuleMaxConnectionsPerIP: "max-connections-per-ip",
-	-1 - RulePendingConnections:  "pending-connections",
-	-1 - RulePendingPerIP:        "pending-per-ip",
-	-1 - RuleTopicBytes:          "topic-bytes",
-	-1 - RuleTopicLevels:         "topic-levels",
-	-1 - RuleFiltersPerSubscribe: "filters-per-subscribe",
-	-1 - RuleSubscriptions:       "subscriptions",
-	-1 - RuleUserProperties:      "user-properties",
-	-1 - RuleWillBytes:           "will-bytes",
-	-1 - RuleWillDelay:           "will-delay-secs",
-	-1 - RuleReceiveMaximum:      "receive-maximum",
-	-1 - RuleTopicAliases:        "topic-aliases",
-	-1 - RuleOutstandingRequests: "outstanding-requests",
-	-1 - RuleDenialsPerMinute:    "denials-per-minute",
-	-1 - RulePacketsPerSecond:    "packets-per-second",
-	-1 - RuleConnectBytes:        "connect-bytes",
-	-1 - RuleMaxDeliverySize:     "max-delivery-size",
-	-1 - RuleQoS:                 "max-qos",
-	-1 - RuleQoSPerTopic:         "qos.per-topic",
-	-1 - RuleRetained:            "retained",
-	-1 - RuleRetainedSize:        "retained-size",
-	-1 - RulePayloadSize:         "payload-size",
-	-1 - RuleFailOpen:            "fail-open",
+	-RuleNone:                "",
+	-RuleDefaultAction:       "default-action",
+	-RuleTakeover:            "takeover",
+	-RuleAllowAnonymous:      "allow-anonymous",
+	-RuleProviders:           "providers",
+	-RuleFailureLockout:      "failure-lockout",
+	-RuleBannedFile:          "banned-file",
+	-RuleClientIDPattern:     "client-id-pattern",
+	-RuleClientIDLength:      "client-id-length",
+	-RuleClientIDTemplate:    "client-id-template",
+	-RuleEmptyClientID:       "empty-client-id",
+	-RuleProtocolVersions:    "protocol-versions",
+	-RuleMaxPacketSize:       "max-packet-size",
+	-RuleMaxConnections:      "max-connections",
+	-RuleMaxConnectionsPerIP: "max-connections-per-ip",
+	-RulePendingConnections:  "pending-connections",
+	-RulePendingPerIP:        "pending-per-ip",
+	-RuleTopicBytes:          "topic-bytes",
+	-RuleTopicLevels:         "topic-levels",
+	-RuleFiltersPerSubscribe: "filters-per-subscribe",
+	-RuleSubscriptions:       "subscriptions",
+	-RuleUserProperties:      "user-properties",
+	-RuleWillBytes:           "will-bytes",
+	-RuleWillDelay:           "will-delay-secs",
+	-RuleReceiveMaximum:      "receive-maximum",
+	-RuleTopicAliases:        "topic-aliases",
+	-RuleOutstandingRequests: "outstanding-requests",
+	-RuleDenialsPerMinute:    "denials-per-minute",
+	-RulePacketsPerSecond:    "packets-per-second",
+	-RuleConnectBytes:        "connect-bytes",
+	-RuleMaxDeliverySize:     "max-delivery-size",
+	-RuleQoS:                 "max-qos",
+	-RuleQoSPerTopic:         "qos.per-topic",
+	-RuleRetained:            "retained",
+	-RuleRetainedSize:        "retained-size",
+	-RulePayloadSize:         "payload-size",
+	-RuleFailOpen:            "fail-open",
 }
 
 // Verdict is one decision. The zero Outcome denies; who makes a Verdict sets
