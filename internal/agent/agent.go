@@ -143,6 +143,9 @@ func (a *Agent) stop(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	a.draining = true
+	a.mu.Unlock()
+	a.tellHealth(time.Now())
+	a.mu.Lock()
 	for c := range a.conns {
 		c.drain()
 	}
@@ -161,8 +164,8 @@ func (a *Agent) stop(ctx context.Context) error {
 	}
 	a.cancel()
 	<-done
+	a.work.Wait() // the sweeper starts some
 	a.checks.Wait()
-	a.work.Wait()
 	fx := &session.Effects{WantVerdicts: true}
 	for ws := range a.table.all() {
 		ws.guarded(a, func() { ws.stop(a, fx) })

@@ -21,10 +21,9 @@ func (sink) Close() error                { return nil }
 // path is the way of a frame without a socket: message, scanner, table, session,
 // answer.
 type path struct {
-	conn   *conn
-	reader *wire.Reader
-	frame  wire.FrameEvent
-	buf    []byte
+	conn  *conn
+	frame wire.FrameEvent
+	buf   []byte
 }
 
 func newPath(tb testing.TB, g wire.Generation, data []byte) *path {

@@ -88,7 +88,9 @@ func FuzzFrames(f *testing.F) {
 		join(hello, publish("dev/a", 1), testkit.Pingreq()), join(hello, publish("other", 0), publish("dev/a", 0)),
 		join(hello, testkit.Subscribe(v4, 3, "dev/a"), testkit.Disconnect(v4, 0), hello),
 		join(testkit.Connect(mqtt.V5, "c"), testkit.Publish(mqtt.V5, "other", 0, 0, strings.Repeat("x", 20))),
-		publish("dev/a", 0), {0x10}, nil,
+		publish("dev/a", 0),
+		{0x10},
+		nil,
 	} {
 		f.Add(b, []byte{1, 5, 200})
 		f.Add(b, []byte{255})

@@ -95,7 +95,7 @@ func TestSlowCheckHoldsUpNobody(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		p.Open("slow").Try(mqtt.Client, wire.OpBinary, true, alice("c", "right")) //nolint:errcheck // the others are the test
+		p.Open("slow").Try(mqtt.Client, wire.OpBinary, true, alice("c", "right")) // the others are the test
 	}()
 	others := 0
 	for i := 0; ; i++ {

@@ -51,13 +51,13 @@ func (c *conn) messageV1(b []byte) bool {
 			return false
 		}
 		t := e.Type()
-		ok := false
-		if t == wire.WebSocketFrame {
+		ok := true
+		switch t {
+		case wire.WebSocketFrame:
 			ok = c.slowFrame(e.Payload, b)
-		} else if t == 0 {
+		case 0:
 			c.answerOther(nil) // v1 has no skipping: each request wants its response
-			ok = true
-		} else {
+		default:
 			ok = c.other(t, e.Payload, b)
 		}
 		if !ok {
@@ -421,6 +421,7 @@ func (c *conn) configureEvent(b []byte) bool {
 		return true
 	}
 	ans := wire.Answer{Version: c.generation(), CorrelationID: []byte(e.CorrelationID)}
+	c.flush() // what is decided does not wait for a policy to be compiled
 	if err := c.agent.push(e.Config); err != nil {
 		ans.Block, ans.Body = 500, err.Error()
 	}

@@ -452,4 +452,7 @@ func TestStop(t *testing.T) {
 		t.Error("the socket is still there")
 	}
 	a.await(t, "mqtt,disconnect")
+	if got := p.Unsolicited(); len(got) != 4 || got[0] != wire.HealthStatus {
+		t.Errorf("proxies were told %v, want the draining state on each connection", got)
+	}
 }

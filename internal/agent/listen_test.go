@@ -24,7 +24,7 @@ func TestListen(t *testing.T) {
 	if c, err := net.Dial("unix", path); err != nil {
 		t.Errorf("the live socket was harmed: %v", err)
 	} else {
-		c.Close() //nolint:errcheck // only probed
+		c.Close() // only probed
 	}
 	// A process that dies leaves its socket behind.
 	if err := first.UnixListener.Close(); err != nil {
@@ -56,7 +56,7 @@ func TestListenRefuses(t *testing.T) {
 	}
 	for name, path := range map[string]string{"a file": file, "a directory": dir, "no directory": filepath.Join(dir, "no", "s")} {
 		if l, err := listen(path, 0o660, ""); err == nil {
-			l.Close() //nolint:errcheck // it is the failure
+			l.Close() // it is the failure
 			t.Errorf("%s: listens", name)
 		}
 	}

@@ -116,8 +116,7 @@ func (a *Agent) sweep() {
 			s, r := a.Health()
 			if s != state || !slices.Equal(r, reasons) {
 				state, reasons = s, r
-				status := wire.Status{AgentID: agentID, State: s, Reasons: r, TimestampMS: now.UnixMilli()}
-				a.tell(status.AppendMessage)
+				a.tellHealth(now)
 			}
 			if now.Sub(reported) >= reportTime {
 				reported = now
@@ -135,6 +134,13 @@ func (a *Agent) tick(now session.Time, wall time.Time, fx *session.Effects) {
 	}
 	a.table.forget(now)
 	a.repeats.forget(wall)
+}
+
+// tellHealth tells proxies how we are.
+func (a *Agent) tellHealth(now time.Time) {
+	state, reasons := a.Health()
+	status := wire.Status{AgentID: agentID, State: state, Reasons: reasons, TimestampMS: now.UnixMilli()}
+	a.tell(status.AppendMessage)
 }
 
 // tell sends a message that nobody asked for to every proxy connection of v2.

@@ -25,19 +25,18 @@ type webSocket struct {
 	who     audit.Conn
 
 	// Guarded by mu.
-	mu       sync.Mutex
-	sess     *session.Session
-	next     [2]uint64 // frame index that must come, by sender
-	streams  [2]stream
-	pending  *pending // a CONNECT that waits for its password to be checked
-	doom     *doom    // it is closed at its next frame
-	release  func()   // frees the client id
-	seen     session.Time
-	wake     session.Time
-	waiting  bool // its CONNECT is not decided
-	opaque   bool // detect-only, and something was wrong: everything passes
-	gone     bool // out of the table
-	internal bool // a fault of ours happened in it
+	mu      sync.Mutex
+	sess    *session.Session
+	next    [2]uint64 // frame index that must come, by sender
+	streams [2]stream
+	pending *pending // a CONNECT that waits for its password to be checked
+	doom    *doom    // it is closed at its next frame
+	release func()   // frees the client id
+	seen    session.Time
+	wake    session.Time
+	waiting bool // its CONNECT is not decided
+	opaque  bool // detect-only, and something was wrong: everything passes
+	gone    bool // out of the table
 }
 
 // doom says why a WebSocket is closed at its next frame.
@@ -120,16 +119,16 @@ func (ws *webSocket) frame(c *conn, e *event) decision {
 		// The proxy sends the next frame when this one is answered: the ids of
 		// two events in work are mixed up there.
 		ws.pending.abandon(decision{ws: wire.WSClose, code: closePolicy, reason: policy.ReasonProtocol})
-		return ws.fail(c, e, policy.ReasonProtocol, closePolicy, "event-in-work")
+		return ws.fail(c, policy.ReasonProtocol, closePolicy, "event-in-work")
 	case f.Index != ws.next[e.side]:
-		return ws.fail(c, e, policy.ReasonUninspectable, closePolicy, "frame-index")
+		return ws.fail(c, policy.ReasonUninspectable, closePolicy, "frame-index")
 	}
 	ws.next[e.side]++
 	ws.seen = e.arrived
 	if f.Opcode.Control() {
 		switch {
 		case !f.Fin || len(e.data) > maxControl:
-			return ws.fail(c, e, policy.ReasonProtocol, closeProtocol, "control-frame")
+			return ws.fail(c, policy.ReasonProtocol, closeProtocol, "control-frame")
 		case f.Opcode == wire.OpClose:
 			ws.lost(c, e.side)
 		}
@@ -138,13 +137,13 @@ func (ws *webSocket) frame(c *conn, e *event) decision {
 	s := &ws.streams[e.side]
 	switch {
 	case f.Opcode == wire.OpText: // [MQTT-6.0.0-1]
-		return ws.fail(c, e, policy.ReasonProtocol, closeText, "text-frame")
+		return ws.fail(c, policy.ReasonProtocol, closeText, "text-frame")
 	case f.Opcode != wire.OpBinary && f.Opcode != wire.OpContinuation:
-		return ws.fail(c, e, policy.ReasonProtocol, closeProtocol, "reserved-opcode")
+		return ws.fail(c, policy.ReasonProtocol, closeProtocol, "reserved-opcode")
 	case (f.Opcode == wire.OpContinuation) != s.fragment: // [RFC 6455 section 5.4]
-		return ws.fail(c, e, policy.ReasonProtocol, closeProtocol, "continuation")
+		return ws.fail(c, policy.ReasonProtocol, closeProtocol, "continuation")
 	case len(e.data) > maxFrame:
-		return ws.fail(c, e, policy.ReasonPacketTooLarge, closeTooLarge, "frame-size")
+		return ws.fail(c, policy.ReasonPacketTooLarge, closeTooLarge, "frame-size")
 	}
 	whole := f.Fin && !s.fragment
 	s.fragment = !f.Fin
@@ -302,7 +301,7 @@ func (a *Agent) unhold(s *stream, stay int) {
 
 // fail refuses a frame and ends the WebSocket for a fault that the session
 // does not see. The caller holds mu.
-func (ws *webSocket) fail(c *conn, e *event, r policy.Reason, code uint16, check string) decision {
+func (ws *webSocket) fail(c *conn, r policy.Reason, code uint16, check string) decision {
 	d := ws.refuse(c.agent, r, code, check)
 	if !ws.set.block {
 		ws.opaque = true

@@ -30,18 +30,36 @@ func TestAnswer(t *testing.T) {
 		in   Answer
 		want Response
 	}{
-		{"the zero frame answer closes", Answer{Version: V2, Frame: true, Code: 1008},
-			Response{Version: 2, HasWebSocket: true, WebSocket: WSClose, Code: 1008}},
-		{"both refusals", Answer{Version: V2, CorrelationID: []byte("x"), Block: 403, Body: "no", Frame: true, WebSocket: WSClose, Code: 1013, Reason: "r"},
-			Response{Version: 2, CorrelationID: "x", Block: 403, Body: "no", HasWebSocket: true, WebSocket: WSClose, Code: 1013, Reason: "r"}},
-		{"drop with tags", Answer{Version: V2, Frame: true, WebSocket: WSDrop, Tags: []string{"mqtt", "blocked"}, Rules: []string{ugly}},
-			Response{Version: 2, HasWebSocket: true, WebSocket: WSDrop, Tags: []string{"mqtt", "blocked"}, Rules: []string{ugly}}},
-		{"header op", Answer{Version: V1, RemoveHeaders: []string{"a", "b"}},
-			Response{Version: 1, RemoveHeaders: []string{"a", "b"}}},
-		{"text of clients", Answer{Version: V2, CorrelationID: []byte(ugly), Frame: true, Reason: ugly},
-			Response{Version: 2, CorrelationID: ugly, HasWebSocket: true, Reason: ugly}},
-		{"long reason", Answer{Version: V2, Frame: true, Reason: strings.Repeat("ü", 100)},
-			Response{Version: 2, HasWebSocket: true, Reason: strings.Repeat("ü", 61)}},
+		{
+			"the zero frame answer closes",
+			Answer{Version: V2, Frame: true, Code: 1008},
+			Response{Version: 2, HasWebSocket: true, WebSocket: WSClose, Code: 1008},
+		},
+		{
+			"both refusals",
+			Answer{Version: V2, CorrelationID: []byte("x"), Block: 403, Body: "no", Frame: true, WebSocket: WSClose, Code: 1013, Reason: "r"},
+			Response{Version: 2, CorrelationID: "x", Block: 403, Body: "no", HasWebSocket: true, WebSocket: WSClose, Code: 1013, Reason: "r"},
+		},
+		{
+			"drop with tags",
+			Answer{Version: V2, Frame: true, WebSocket: WSDrop, Tags: []string{"mqtt", "blocked"}, Rules: []string{ugly}},
+			Response{Version: 2, HasWebSocket: true, WebSocket: WSDrop, Tags: []string{"mqtt", "blocked"}, Rules: []string{ugly}},
+		},
+		{
+			"header op",
+			Answer{Version: V1, RemoveHeaders: []string{"a", "b"}},
+			Response{Version: 1, RemoveHeaders: []string{"a", "b"}},
+		},
+		{
+			"text of clients",
+			Answer{Version: V2, CorrelationID: []byte(ugly), Frame: true, Reason: ugly},
+			Response{Version: 2, CorrelationID: ugly, HasWebSocket: true, Reason: ugly},
+		},
+		{
+			"long reason",
+			Answer{Version: V2, Frame: true, Reason: strings.Repeat("ü", 100)},
+			Response{Version: 2, HasWebSocket: true, Reason: strings.Repeat("ü", 61)},
+		},
 	} {
 		b := c.in.Append(nil)
 		if bytes.Contains(b, []byte("null")) {
@@ -114,7 +132,7 @@ func TestHeaders(t *testing.T) {
 }
 
 func TestPushed(t *testing.T) {
-	for in, want := range map[string]bool{"": false, "null": false, "{}": false, " { } ": false, `{"a":1}`: true, "[]": true, "0": true} {
+	for in, want := range map[string]bool{"": false, "null": false, "{}": false, "{\t}": false, `{"a":1}`: true, "[]": true, "0": true} {
 		if got := Pushed(json.RawMessage(in)); got != want {
 			t.Errorf("%q: %v", in, got)
 		}

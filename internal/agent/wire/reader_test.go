@@ -50,7 +50,7 @@ func TestReader(t *testing.T) {
 				t.Fatalf("%s: message %d: %d bytes, %v; want %d bytes", name, i, len(m.Payload), err, len(w))
 			}
 		}
-		if _, err := rd.Next(); err != io.EOF {
+		if _, err := rd.Next(); !errors.Is(err, io.EOF) {
 			t.Errorf("%s: end: %v, want EOF", name, err)
 		}
 		if len(rd.buf) > steadyBuffer {
@@ -72,7 +72,7 @@ func TestReaderCut(t *testing.T) {
 		if i == 0 || i == 7 {
 			want = io.EOF
 		}
-		if err != want {
+		if !errors.Is(err, want) {
 			t.Errorf("cut at %d: %v, want %v", i, err, want)
 		}
 	}
@@ -137,7 +137,7 @@ func FuzzWire(f *testing.F) {
 			t.Fatalf("read %x, which is no prefix of %x", whole, b)
 		}
 		single, g1, err1 := read(iotest.OneByteReader(bytes.NewReader(b)))
-		if !bytes.Equal(whole, single) || g != g1 || err != err1 {
+		if !bytes.Equal(whole, single) || g != g1 || !errors.Is(err, err1) {
 			t.Fatalf("byte by byte: %x %v %v, at once %x %v %v", single, g1, err1, whole, g, err)
 		}
 	})
