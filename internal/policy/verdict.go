@@ -117,6 +117,7 @@ const (
 	RuleUserProperties
 	RuleWillBytes
 	RuleWillDelay
+	RuleKeepAlive
 	RuleReceiveMaximum
 	RuleTopicAliases
 	RuleOutstandingRequests
@@ -158,6 +159,7 @@ var builtinNames = [...]string{
 	-RuleUserProperties:      "user-properties",
 	-RuleWillBytes:           "will-bytes",
 	-RuleWillDelay:           "will-delay-secs",
+	-RuleKeepAlive:           "keep-alive-secs",
 	-RuleReceiveMaximum:      "receive-maximum",
 	-RuleTopicAliases:        "topic-aliases",
 	-RuleOutstandingRequests: "outstanding-requests",

@@ -55,9 +55,15 @@ func (s *Session) brokerAck(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 		s.reply(mqtt.Broker, reply{typ: mqtt.PUBCOMP, id: a.PacketID}, fx)
 		return h.Size()
 	}
+	// The standard does not list Packet Too Large here, and clients drop the
+	// connection over it; Mosquitto says it all the same.
+	unlisted := a.Code == mqtt.PacketTooLarge && s.set.Can.Rewrite
+	if unlisted {
+		a.Code = mqtt.QuotaExceeded
+	}
 	x := s.ex.get(a.PacketID)
 	if x == nil {
-		return s.pass(mqtt.Broker, h, b, pos, fx)
+		return s.passAck(unlisted, &a, h, b, pos, fx)
 	}
 	switch {
 	case h.Type == mqtt.PUBACK && x.stage == stageLowered:
@@ -82,7 +88,20 @@ func (s *Session) brokerAck(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 		s.tally(mqtt.Broker, h)
 		return h.Size()
 	}
-	return s.pass(mqtt.Broker, h, b, pos, fx)
+	return s.passAck(unlisted, &a, h, b, pos, fx)
+}
+
+// passAck forwards an acknowledgement of the broker, as it came or changed.
+func (s *Session) passAck(changed bool, a *mqtt.Ack, h mqtt.Header, b []byte, pos int, fx *Effects) int {
+	if !changed {
+		return s.pass(mqtt.Broker, h, b, pos, fx)
+	}
+	s.tally(mqtt.Broker, h)
+	s.verdict(fx, mqtt.Broker, h, 0, pos, DecisionRewrite, policy.ReasonNone, policy.RuleNone)
+	at := len(fx.Scratch)
+	fx.Scratch = a.Append(fx.Scratch, h.Type, s.version)
+	s.ownNow(fx, mqtt.Client, at)
+	return h.Size()
 }
 
 // clientDisconnect forwards the client's DISCONNECT and ends: bytes behind it

@@ -120,7 +120,7 @@ func (s *Session) connectLimits(c *mqtt.Connect) (policy.Reason, policy.RuleRef)
 	}
 	if most := l.KeepAliveSecs; most > 0 && (c.KeepAlive == 0 || int(c.KeepAlive) > most) {
 		if c.Version != mqtt.V5 {
-			return policy.ReasonLimit, ruleKeepAlive
+			return policy.ReasonLimit, policy.RuleKeepAlive
 		}
 		if s.set.Can.Rewrite {
 			s.start.keepAlive = uint16(min(most, 0xFFFF))

@@ -203,12 +203,9 @@ func (s *Session) connackCode(e End) mqtt.ReasonCode {
 	if s.version == mqtt.V5 {
 		return a.connack5
 	}
-	if e.Rule == ruleKeepAlive && r == policy.ReasonLimit {
+	if e.Rule == policy.RuleKeepAlive {
+		// A 3.x client cannot be told a shorter one (policy section 5).
 		return mqtt.ReturnIDRejected
 	}
 	return a.connack3
 }
-
-// ruleKeepAlive marks a 3.x CONNECT whose keep-alive is above
-// limits.keep-alive-secs: it is refused with return code 2 (policy section 5).
-const ruleKeepAlive = policy.RuleNone

@@ -82,7 +82,7 @@ func Dialogues() []Dialogue { return dialogues() }
 var dialogues = sync.OnceValue(func() []Dialogue {
 	b := new(dialogueBook)
 	for _, add := range []func(*dialogueBook){
-		connectDialogues, connackDialogues, publishDialogues, downgradeDialogues, aliasDialogues,
+		connectDialogues, connackDialogues, publishDialogues, ackDialogues, downgradeDialogues, aliasDialogues,
 		subscribeDialogues, deliveryDialogues, orderDialogues, limitDialogues, timeDialogues,
 		endDialogues, reloadDialogues, detectDialogues, streamDialogues,
 	} {

@@ -186,6 +186,23 @@ func publishDialogues(b *dialogueBook) {
 		toClient(Ack(v, mqtt.PUBACK, 7, 0x87)).events("blocked,acl-denied")
 }
 
+// ackDialogues are about what the broker says of the client's messages.
+func ackDialogues(b *dialogueBook) {
+	// Mosquitto says 0x95 where the standard does not list it, and clients drop
+	// the connection over that.
+	b.add("ack/too-large", mqtt.V5, GatewayDoor, conf()).opens().
+		client(Publish(mqtt.V5, "dev/a", 1, 7, "x")).passes().
+		broker(Ack(mqtt.V5, mqtt.PUBACK, 7, 0x95)).is("rewrite").toClient(Ack(mqtt.V5, mqtt.PUBACK, 7, 0x97)).
+		client(Publish(mqtt.V5, "dev/a", 2, 7, "x")).passes().
+		broker(Ack(mqtt.V5, mqtt.PUBREC, 7, 0x95)).is("rewrite").toClient(Ack(mqtt.V5, mqtt.PUBREC, 7, 0x97)).
+		client(Publish(mqtt.V5, "dev/a", 2, 7, "y")).passes()
+	b.add("ack/too-large-lowered", mqtt.V5, GatewayDoor, conf(`"qos": {"enabled": true, "max-qos": 1}`)).
+		client(hello(mqtt.V5)).toBroker(hello(mqtt.V5)).
+		broker(Connack(mqtt.V5, false, 0, With(Prop8(mqtt.MaximumQoS, 1), Prop16(mqtt.ReceiveMaximum, 20), Prop32(mqtt.MaximumPacketSize, 65536)))).passes().events("connect,success").
+		client(Publish(mqtt.V5, "dev/a", 2, 7, "x")).is("rewrite").toBroker(Publish(mqtt.V5, "dev/a", 1, 7, "x")).events("qos-downgraded").
+		broker(Ack(mqtt.V5, mqtt.PUBACK, 7, 0x95)).toClient(Ack(mqtt.V5, mqtt.PUBREC, 7, 0x97))
+}
+
 // downgradeDialogues are about QoS above the maximum, in the door that can
 // lower it.
 func downgradeDialogues(b *dialogueBook) {
