@@ -50,7 +50,7 @@ func parse(tb testing.TB, dir, text string) *config.Config {
 }
 
 // open starts an agent; it ends with the test.
-func open(tb testing.TB, text string, users map[string]string) *door {
+func open(tb testing.TB, text string, users map[string]string, change ...func(*Options)) *door {
 	tb.Helper()
 	dir := tb.TempDir()
 	d := &door{dir: dir}
@@ -75,7 +75,11 @@ func open(tb testing.TB, text string, users map[string]string) *door {
 		defer d.heard.Unlock()
 		d.events = append(d.events, *e)
 	})
-	d.Agent, err = New(Options{Socket: filepath.Join(dir, "s"), Version: "1.2.3", Config: cfg, Gate: d.gate, Audit: log, Log: quiet})
+	o := Options{Socket: filepath.Join(dir, "s"), Version: "1.2.3", Config: cfg, Gate: d.gate, Audit: log, Log: quiet}
+	for _, f := range change {
+		f(&o)
+	}
+	d.Agent, err = New(o)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -344,5 +345,51 @@ func TestTellsProxies(t *testing.T) {
 	}
 	if b := r.next(t, wire.HealthStatus); json.Unmarshal(b, &status) != nil || status.State != wire.Degraded || len(status.Reasons) != 1 {
 		t.Errorf("status %s", b)
+	}
+}
+
+// TestConfigure pushes a configuration as proxies do: in the handshake and by
+// its event.
+func TestConfigure(t *testing.T) {
+	const pushed = `{"auth":{"enabled":true}}`
+	var mu sync.Mutex
+	var got []string
+	apply := func(o *Options) {
+		o.Configure = func(raw []byte) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if got = append(got, string(raw)); strings.Contains(string(raw), "bad") {
+				return errors.New("auth.bad: unknown key")
+			}
+			return nil
+		}
+	}
+	for _, c := range []struct {
+		name, conf, config string
+		change             []func(*Options)
+		fails              string // part of the reason
+		applied            bool
+	}{
+		{"not in this version", "socket", pushed, nil, "its own file", false},
+		{"accepted", "socket", pushed, []func(*Options){apply}, "", true},
+		{"refused", "socket", `{"auth":{"bad":1}}`, []func(*Options){apply}, "unknown key", true},
+		{"not wanted", "none", pushed, []func(*Options){apply}, "accept-config", false},
+		{"nothing", "socket", "{}", nil, "", false},
+		{"null", "none", "null", nil, "", false},
+	} {
+		a := open(t, conf(`"agent":{"accept-config":"`+c.conf+`"}`), nil, c.change...)
+		for _, g := range generations {
+			got = nil
+			err := testkit.Configure(a.socket, g, json.RawMessage(c.config))
+			name := fmt.Sprintf("%s, v%d", c.name, g)
+			if (err == nil) != (c.fails == "") || err != nil && !strings.Contains(err.Error(), c.fails) {
+				t.Errorf("%s: %v, want a reason with %q", name, err, c.fails)
+			}
+			mu.Lock()
+			if (len(got) > 0) != c.applied || c.applied && got[0] != c.config {
+				t.Errorf("%s: applied %q", name, got)
+			}
+			mu.Unlock()
+		}
 	}
 }
