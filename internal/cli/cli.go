@@ -160,11 +160,31 @@ func report(w io.Writer, err error) {
 		fmt.Fprintln(w, strings.TrimRight(text, "\n"))
 		return
 	}
-	fmt.Fprintf(w, "%s: error: %s\n", Name, text)
 	var pe *kong.ParseError
 	if errors.As(err, &pe) {
+		text += nearCommand(pe)
+	}
+	fmt.Fprintf(w, "%s: error: %s\n", Name, text)
+	if pe != nil {
 		fmt.Fprintf(w, "%s: hint: %s --help\n", Name, Name)
 	}
+}
+
+// nearCommand is a suggestion for an argument that looks like the name of a
+// command: beside a default command, kong takes it for an argument of that.
+func nearCommand(pe *kong.ParseError) string {
+	word, ok := strings.CutPrefix(pe.Error(), "unexpected argument ")
+	if !ok {
+		return ""
+	}
+	var names []string
+	for _, c := range pe.Context.Model.Children {
+		names = append(names, c.Name)
+	}
+	if near := config.Suggest(word, names); near != "" {
+		return fmt.Sprintf(", did you mean %q?", near)
+	}
+	return ""
 }
 
 // versionCmd prints the version.

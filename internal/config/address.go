@@ -94,7 +94,7 @@ func splitURL(s, example string, schemes ...string) (*url.URL, error) {
 		return nil, &addressError{text: "holds a user name or password", hint: "give them by the keys username and password", hides: true}
 	case !slices.Contains(schemes, u.Scheme) || u.Opaque != "":
 		hint := example
-		if near := suggest(u.Scheme, schemes); near != "" && u.Opaque == "" && u.Scheme != "" {
+		if near := Suggest(u.Scheme, schemes); near != "" && u.Opaque == "" && u.Scheme != "" {
 			hint = "did you mean " + near + "://?"
 		}
 		return nil, &addressError{text: "does not begin with " + strings.Join(schemes, "://, ") + "://", hint: hint, hides: strings.Contains(s, "@")}

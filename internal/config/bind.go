@@ -151,7 +151,7 @@ func (d *document) unknownKey(m member, p *path, s *shape, owner string) string 
 			}
 		}
 	}
-	hint, near := "", suggest(m.name, known)
+	hint, near := "", Suggest(m.name, known)
 	if near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	} else if len(known) <= 12 {

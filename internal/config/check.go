@@ -158,7 +158,7 @@ func (d *document) checkRules(rules []Rule, g *Gateway, prefix string, p *path) 
 				names = append(names, l.Name)
 			}
 			hint := "the listeners are " + strings.Join(names, ", ")
-			if near := suggest(name, names); near != "" {
+			if near := Suggest(name, names); near != "" {
 				hint = fmt.Sprintf("did you mean %q?", near)
 			}
 			d.failAt(lp, "no listener has the name "+d.shown(lp), hint)

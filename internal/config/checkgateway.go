@@ -82,7 +82,7 @@ func (d *document) checkListenerAuth(a *ListenerAuth, providers []Provider, p *p
 		slices.Sort(names)
 		names = slices.Compact(names)
 		hint := "the named providers are " + strings.Join(names, ", ")
-		if near := suggest(name, names); near != "" {
+		if near := Suggest(name, names); near != "" {
 			hint = fmt.Sprintf("did you mean %q?", near)
 		} else if len(names) == 0 {
 			hint = `give the provider a "name"`

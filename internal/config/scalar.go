@@ -124,7 +124,7 @@ func (d *document) text(n *node, v reflect.Value, f *field, p *path) {
 		return
 	case f.enum != nil && !slices.Contains(f.enum, text):
 		hint := ""
-		if near := suggest(text, f.enum); near != "" {
+		if near := Suggest(text, f.enum); near != "" {
 			hint = fmt.Sprintf("did you mean %q?", near)
 		}
 		d.wrongType(n, p, want, secret, hint)

@@ -2,9 +2,9 @@ package config
 
 import "strings"
 
-// suggest returns the candidate nearest to word, or "" when none is near: at
+// Suggest returns the candidate nearest to word, or "" when none is near: at
 // most a third of its letters may be wrong. Case, "_" and "-" do not count.
-func suggest(word string, candidates []string) string {
+func Suggest(word string, candidates []string) string {
 	if len(word) > 64 {
 		return ""
 	}

@@ -51,7 +51,7 @@ func TestSuggest(t *testing.T) {
 		"completely": "",
 		"überall":    "",
 	} {
-		if got := suggest(in, words); got != want {
+		if got := Suggest(in, words); got != want {
 			t.Errorf("%s: got %q, want %q", in, got, want)
 		}
 	}

@@ -119,7 +119,7 @@ func checkOutput(d *document, s string) (string, *wrong) {
 	case "stdout", "stderr", "syslog":
 		return s, nil
 	}
-	if near := suggest(s, []string{"stdout", "stderr", "syslog"}); near != "" && !strings.ContainsAny(s, "/.") {
+	if near := Suggest(s, []string{"stdout", "stderr", "syslog"}); near != "" && !strings.ContainsAny(s, "/.") {
 		return "", &wrong{text: "is neither stdout, stderr, syslog nor the path of a file", hint: fmt.Sprintf("did you mean %q?", near)}
 	}
 	name := d.resolve(s)
