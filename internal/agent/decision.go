@@ -36,6 +36,7 @@ func (n note) or(m note) note {
 
 // The WebSocket close codes that are used (RFC 6455 section 7.4.1).
 const (
+	closeNormal   = 1000
 	closeProtocol = 1002
 	closeText     = 1003
 	closePolicy   = 1008

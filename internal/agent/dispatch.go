@@ -258,6 +258,14 @@ func (c *conn) unknown(set *settings, e *event) decision {
 		// A ping of a WebSocket that has ended passes, too: it does no harm.
 		a.table.prelude(c.key, int(e.side), f.Index, e.arrived)
 		return allow
+	case !f.ClientToServer && a.table.over(c.key):
+		// Sent before the broker knew. Nobody is to read it, and nobody is to
+		// blame.
+		d := decision{ws: wire.WSClose, code: closeNormal, note: note{tags: []string{"mqtt", "disconnect"}}}
+		if !set.block {
+			d.ws = wire.WSAllow
+		}
+		return d
 	case f.Opcode == wire.OpText:
 		return c.refuseUnknown(set, policy.ReasonProtocol, closeText, "text-frame")
 	case f.Opcode != wire.OpBinary:

@@ -254,6 +254,10 @@ func TestEndOfWebSocket(t *testing.T) {
 	want(t, "DISCONNECT", w.Send(t, mqtt.Client, testkit.Disconnect(v4, 0)), wire.WSAllow)
 	gone("DISCONNECT")
 	want(t, "close frame after it", w.Frame(t, mqtt.Broker, wire.OpClose, true, nil), wire.WSAllow)
+	if r := w.Send(t, mqtt.Broker, publish("dev/a", 0)); r.WebSocket != wire.WSClose || r.Code != 1000 {
+		t.Errorf("a delivery that crossed DISCONNECT: %+v, want close 1000", r)
+	}
+	wantClose(t, "the client after DISCONNECT", w.Send(t, mqtt.Client, publish("dev/a", 0)), 1008)
 	w = connect(t, p, "b")
 	w.Frame(t, mqtt.Broker, wire.OpClose, true, nil)
 	gone("close frame")

@@ -37,7 +37,8 @@ type shard struct {
 	live map[string]*webSocket
 	// preludes are WebSockets that sent nothing but pings, pongs and empty
 	// frames so far: what makes it possible to go on counting their frames
-	// without keeping a session for them.
+	// without keeping a session for them. Those that have ended in order stand
+	// here, too: what their broker still sends is no attack.
 	preludes map[string]*prelude
 }
 
@@ -45,6 +46,7 @@ type shard struct {
 type prelude struct {
 	next [2]uint64
 	seen session.Time
+	over bool // it has ended
 }
 
 // Bounds of preludes: a client that pings before CONNECT is rare, and one that
@@ -226,6 +228,25 @@ func (t *table) prelude(key []byte, side int, index uint64, now session.Time) bo
 	}
 	p.next[side], p.seen = index+1, now
 	return true
+}
+
+// ended notes that the WebSocket of a key has ended in order.
+func (t *table) ended(key string, now session.Time) {
+	s := t.shard([]byte(key))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.preludes) < maxPreludes {
+		s.preludes[key] = &prelude{seen: now, over: true}
+	}
+}
+
+// over reports whether the WebSocket of a key has ended in order.
+func (t *table) over(key []byte) bool {
+	s := t.shard(key)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	p := s.preludes[string(key)]
+	return p != nil && p.over
 }
 
 // begun returns the next indexes of a key that has no session yet.

@@ -254,6 +254,7 @@ func (ws *webSocket) settle(a *Agent, fx *session.Effects, side mqtt.Side, input
 		ws.free(a)
 	case ended:
 		ws.free(a)
+		a.table.ended(ws.key, a.now())
 	case d.ws == wire.WSDrop && f.answerable:
 		a.stats.unanswered.Add(1)
 	}
@@ -329,6 +330,7 @@ func (ws *webSocket) lost(c *conn, side mqtt.Side) {
 	ws.sess.Lost(c.agent.now(), side, fx)
 	ws.report(c.agent, fx, false)
 	ws.free(c.agent)
+	c.agent.table.ended(ws.key, c.agent.now())
 }
 
 // endSession ends the dialogue if it has not ended. The caller holds mu.
