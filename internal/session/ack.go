@@ -114,6 +114,9 @@ func (s *Session) clientDisconnect(h mqtt.Header, body, b []byte, pos int, fx *E
 	if s.trailed(h, b, pos) {
 		return s.misplaced(mqtt.Client, h, b, pos, fx)
 	}
+	if s.expires && d.SessionExpiry > 0 { // MQTT 3.14.2.2.2
+		return s.misplaced(mqtt.Client, h, b, pos, fx)
+	}
 	most := s.set.Config.General.Limits.SessionExpirySecs
 	if most > 0 && d.HasSessionExpiry && int64(d.SessionExpiry) > most && s.set.Can.Rewrite && !s.set.detect {
 		s.tally(mqtt.Client, h)

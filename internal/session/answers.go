@@ -70,7 +70,7 @@ const unsubackRefusal = mqtt.NotAuthorized
 
 // ackCode is what stands in PUBACK and PUBREC for a refused PUBLISH. Before
 // 5.0 nothing can be refused there: the message is acknowledged and not
-// forwarded [MQTT-3.3.5-2].
+// forwarded ([MQTT-3.3.5-2] of 3.1.1).
 func ackCode(v mqtt.Version, r policy.Reason) mqtt.ReasonCode {
 	if v != mqtt.V5 {
 		return mqtt.Success

@@ -78,6 +78,7 @@ func (s *Session) connect(h mqtt.Header, body, b []byte, pos int, fx *Effects) i
 		Password: c.Password, HasPassword: c.HasPassword, AuthMethod: string(c.AuthMethod),
 	}
 	s.auth = c.HasAuthMethod
+	s.expires = c.SessionExpiry == 0
 	s.keepAlive, s.keepAliveUp = c.KeepAlive, c.KeepAlive
 	if r, rule := s.connectLimits(c); r != policy.ReasonNone {
 		if s.blocksConnect(r, rule, fx) {

@@ -69,6 +69,9 @@ func (s *Session) publish(h mqtt.Header, b []byte, pos int, fx *Effects) int {
 	if err != nil {
 		return s.malformed(mqtt.Client, h, b, pos, err, fx)
 	}
+	if p.HasSubscriptionID { // [MQTT-3.3.4-6]
+		return s.misplaced(mqtt.Client, h, b, pos, fx)
+	}
 	if p.QoS > 0 && s.occupied(p.PacketID) {
 		return s.wait(mqtt.Client, holdPacketID)
 	}

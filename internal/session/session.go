@@ -91,6 +91,7 @@ type Session struct {
 	refusal     bool // the CONNECT was refused, and that was reported
 	resumed     bool // with session present
 	auth        bool // CONNECT had an Authentication Method
+	expires     bool // CONNECT had no Session Expiry Interval, or 0: the session ends with the connection
 	authTurn    bool // the broker sent AUTH before CONNACK: the client answers
 	driverHolds bool // the driver does not read from the client
 	dropped     bool // a packet of this call was refused

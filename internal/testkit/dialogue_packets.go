@@ -188,6 +188,12 @@ func publishDialogues(b *dialogueBook) {
 
 // ackDialogues are about what the broker says of the client's messages.
 func ackDialogues(b *dialogueBook) {
+	b.add("publish/subscription-id", mqtt.V5, BothDoors, conf()).opens().
+		client(Publish(mqtt.V5, "dev/a", 0, 0, "x", With(PropVar(mqtt.SubscriptionIdentifier, 1)))).is("close").
+		events("blocked,protocol-error").toClient(Disconnect(mqtt.V5, 0x82)).disconnects("protocol", 0x82)
+	b.add("disconnect/expiry-out-of-nothing", mqtt.V5, BothDoors, conf()).opens().
+		client(Disconnect(mqtt.V5, 0, With(Prop32(mqtt.SessionExpiryInterval, 60)))).is("close").
+		events("blocked,protocol-error").toClient(Disconnect(mqtt.V5, 0x82)).disconnects("protocol", 0x82)
 	// Mosquitto says 0x95 where the standard does not list it, and clients drop
 	// the connection over that.
 	b.add("ack/too-large", mqtt.V5, GatewayDoor, conf()).opens().

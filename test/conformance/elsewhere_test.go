@@ -22,15 +22,15 @@ var sectionRules = []statement{
 	checked("MQTT 3.3.2.3.4", "A topic alias that was not defined is a protocol error.", both, fromClient|fromBroker, "@session.Session.resolve", "dialogue alias/unknown"),
 	checked("MQTT 3.8.2.1.2", "A Subscription Identifier is not 0.", both, fromClient|fromBroker),
 	checked("MQTT 3.8.3.1", "Requested QoS and Retain Handling are not 3.", client, fromClient),
-	unchecked("MQTT 3.14.2.2.2", "A DISCONNECT does not raise a Session Expiry Interval of 0.", client, fromClient,
-		"It is forwarded, lowered to our maximum: the broker judges it."),
+	checked("MQTT 3.14.2.2.2", "A DISCONNECT does not raise a Session Expiry Interval of 0.", client, fromClient,
+		"@session.Session.clientDisconnect", "dialogue disconnect/expiry-out-of-nothing"),
 	checked("MQTT 3.15.2.2.2", "AUTH has an Authentication Method.", both, fromClient|fromBroker),
 }
 
 // olderStatements are what 3.1.1 alone demands.
 var olderStatements = []statement{
 	checked("MQTT 3.1.1 MQTT-3.1.2-22", "Without a user name there is no password.", client, fromClient),
-	checked("MQTT-3.3.5-2", "A PUBLISH that is not authorized is acknowledged as its QoS says, or the connection closed.", server, asSender,
+	checked("MQTT 3.1.1 MQTT-3.3.5-2", "A PUBLISH that is not authorized is acknowledged as its QoS says, or the connection closed.", server, asSender,
 		"dialogue publish/denied/qos1", "dialogue publish/denied/qos2"),
 	checked("MQTT-3-8.3-4", "The requested QoS is 0, 1 or 2, and the other bits are 0.", client, fromClient,
 		"catalogue subscribe/qos-3", "catalogue subscribe/option-no-local").remark("The standard's own number."),

@@ -61,8 +61,8 @@ var publishStatements = []statement{
 	forwarded("MQTT-3.3.4-3", "Their Subscription Identifiers are sent.", server, routing),
 	forwarded("MQTT-3.3.4-4", "One copy has the identifiers of all.", server, routing),
 	forwarded("MQTT-3.3.4-5", "Several copies have each its own.", server, routing),
-	unchecked("MQTT-3.3.4-6", "A client's PUBLISH has no Subscription Identifier.", client, fromClient,
-		"The codec reports it and leaves it to the session, which forwards the packet: the broker judges it."),
+	checked("MQTT-3.3.4-6", "A client's PUBLISH has no Subscription Identifier.", client, fromClient,
+		"dialogue publish/subscription-id"),
 	checked("MQTT-3.3.4-7", "A client has at most Receive Maximum messages of QoS 1 and 2 in flight.", client, fromClient|asSender,
 		"@session.Session.room", "dialogue limit/receive-maximum-ours", "dialogue limit/receive-maximum").
 		remark("Above our figure it ends the connection; at the broker's reading waits, so that the broker never sees more."),
