@@ -38,7 +38,7 @@ func dashboard(ctx context.Context, at places) {
 		if code, err := d.dial(ctx, at.tcp); err != nil || code != 0 {
 			return nil // the next try may pass
 		}
-		if _, err := d.subscribe(ctx, "sensors/#", 1); err != nil {
+		if err := d.subscribe(ctx, "sensors/#", 1); err != nil {
 			return nil
 		}
 		_ = d.listen(ctx, func(string) {}) // ends with the connection
@@ -57,8 +57,7 @@ func sensor(name string, v mqtt.Version, where func(places) string, qos byte) fu
 			}
 			every(ctx, 3*time.Second, func(i int) error {
 				reading := fmt.Sprintf(`{"celsius":%.1f}`, 20+float64(i%50)/10)
-				_, err := d.publish(ctx, "sensors/"+name+"/data", qos, reading)
-				return err
+				return d.publish(ctx, "sensors/"+name+"/data", qos, reading)
 			})
 			return ctx.Err()
 		})
@@ -70,8 +69,8 @@ func misbehave(ctx context.Context, at places) {
 	tricks := []func(context.Context, string){
 		func(ctx context.Context, url string) { // another's data
 			with(ctx, url, device{version: mqtt.V5, clientID: "garage-2", username: "garage", password: "demo-garage"}, func(d *device) {
-				_, _ = d.publish(ctx, "sensors/kitchen/data", 0, `{"celsius":900}`)
-				_, _ = d.publish(ctx, "sensors/garage/keys", 0, `{"key":"…"}`)
+				_ = d.publish(ctx, "sensors/kitchen/data", 0, `{"celsius":900}`)
+				_ = d.publish(ctx, "sensors/garage/keys", 0, `{"key":"…"}`)
 			})
 		},
 		func(ctx context.Context, url string) { // a guessed password
@@ -83,7 +82,7 @@ func misbehave(ctx context.Context, at places) {
 				// the rest of the messages back; behind a proxy it is refused.
 				short, cancel := context.WithTimeout(ctx, 4*time.Second)
 				defer cancel()
-				if _, err := d.subscribe(short, "#", 0); err == nil {
+				if err := d.subscribe(short, "#", 0); err == nil {
 					_ = d.listen(short, func(string) {})
 				}
 			})

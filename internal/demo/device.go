@@ -80,41 +80,39 @@ func (d *device) dial(ctx context.Context, url string) (mqtt.ReasonCode, error) 
 }
 
 // publish sends one message and, at QoS 1, waits for its acknowledgement.
-func (d *device) publish(ctx context.Context, topic string, qos byte, payload string) (mqtt.ReasonCode, error) {
+func (d *device) publish(ctx context.Context, topic string, qos byte, payload string) error {
 	p := mqtt.Publish{Topic: []byte(topic), QoS: qos, Payload: []byte(payload)}
 	if qos > 0 {
 		p.PacketID = d.id()
 	}
 	if err := d.write(p.Append(d.buf[:0], d.version)); err != nil || qos == 0 {
-		return 0, err
+		return err
 	}
-	body, err := d.await(ctx, mqtt.PUBACK)
-	if err != nil {
-		return 0, err
-	}
-	var ack mqtt.Ack
-	err = ack.Parse(mqtt.Header{Type: mqtt.PUBACK, Length: len(body)}, d.version, body)
-	return ack.Code, err
+	_, err := d.await(ctx, mqtt.PUBACK)
+	return err
 }
 
-// subscribe asks for one filter and returns what it was granted.
-func (d *device) subscribe(ctx context.Context, filter string, qos byte) (mqtt.ReasonCode, error) {
+// errRefused says that a filter was not granted.
+var errRefused = errors.New("refused")
+
+// subscribe asks for one filter.
+func (d *device) subscribe(ctx context.Context, filter string, qos byte) error {
 	s := mqtt.Subscribe{PacketID: d.id(), Filters: []mqtt.SubscribeFilter{{Filter: []byte(filter), QoS: qos, Options: qos}}}
 	if err := d.write(s.Append(d.buf[:0], d.version)); err != nil {
-		return 0, err
+		return err
 	}
 	body, err := d.await(ctx, mqtt.SUBACK)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	var ack mqtt.Suback
 	if err := ack.Parse(mqtt.Header{Type: mqtt.SUBACK, Length: len(body)}, d.version, body); err != nil {
-		return 0, err
+		return err
 	}
-	if len(ack.Codes) != 1 {
-		return 0, errors.New("not one code in SUBACK")
+	if len(ack.Codes) != 1 || mqtt.ReasonCode(ack.Codes[0]).Failed() {
+		return errRefused
 	}
-	return mqtt.ReasonCode(ack.Codes[0]), nil
+	return nil
 }
 
 // listen reads, keeps the connection alive and acknowledges deliveries until

@@ -83,7 +83,7 @@ func (w *WebSocket) Frame(tb testing.TB, from mqtt.Side, op wire.Opcode, fin boo
 // Try is Frame for frames that may get no answer.
 func (w *WebSocket) Try(from mqtt.Side, op wire.Opcode, fin bool, data []byte) (wire.Response, error) {
 	e := w.Event(from, op, fin, data)
-	r, err := w.proxy.Pool.Frame(context.Background(), &e)
+	r, err := w.proxy.Frame(context.Background(), &e)
 	if err != nil || r.WebSocket == wire.WSClose && r.HasWebSocket {
 		w.Closed = true
 		return r, err
