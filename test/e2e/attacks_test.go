@@ -302,7 +302,13 @@ func TestAttackLives(t *testing.T) {
 				t.Errorf("PUBLISH to %.20q… (%d bytes) answered %#x, want %#x", topic, len(topic), got, limit)
 			}
 		}
-		// Acknowledgements of nothing, storms of them, a reused id.
+		if level == v5 {
+			many := message{topic: "e2e/" + id, payload: "x", qos: 1, id: 90, props: bytes.Repeat([]byte{0x26, 0, 1, 'k', 0, 1, 'v'}, 5000)}
+			if got := c.publish(t, many); got != limit {
+				t.Errorf("PUBLISH with 5000 user properties answered %#x, want %#x", got, limit)
+			}
+		}
+		// Acknowledgements of nothing, storms of them.
 		for i := range uint16(200) {
 			c.send(t, ack(tPuback, 1000+i), ack(tPubrec, 2000+i), ack(tPubcomp, 3000+i))
 		}

@@ -248,3 +248,24 @@ func TestSlowReader(t *testing.T) {
 		t.Errorf("%d MiB resident", mb)
 	}
 }
+
+// TestReceiveMaximum: QoS 2 that is never completed ends at our maximum, which
+// the client was told.
+func TestReceiveMaximum(t *testing.T) {
+	s := startFor(t, shared.broker, config{values: map[string]string{"general": `{"limits": {"receive-maximum": 5}}`}})
+	for _, url := range []string{s.tcp, s.ws} {
+		c, p := login(t, url, as("alice", unique("recv"), v5))
+		if !strings.Contains(string(p.body[3:]), "\x21\x00\x05") {
+			t.Errorf("CONNACK % x without a Receive Maximum of 5", p.body)
+		}
+		var b []byte
+		for i := range 20 {
+			b = append(b, message{topic: "e2e/x", qos: 2, id: uint16(i + 1)}.bytes(v5)...)
+		}
+		c.send(t, b)
+		got := c.ended(t)
+		if len(got) == 0 || got[len(got)-1].kind() != tDisconnect || got[len(got)-1].code() != 0x93 {
+			t.Errorf("got %v, want DISCONNECT 0x93 at the end", got)
+		}
+	}
+}
