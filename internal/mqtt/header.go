@@ -55,7 +55,7 @@ func ParseHeader(b []byte, v Version, from Side) (Header, error) {
 			h.Overlong = true
 		}
 	}
-	if lo, hi := lengthBounds(h.Type, h.Flags, v); h.Length < lo || h.Length > hi {
+	if lo, hi := lengthBounds(h.Type, h.Flags, v, from); h.Length < lo || h.Length > hi {
 		return Header{}, malformed(clauseLength, -1, "remaining length is impossible for "+h.Type.String())
 	}
 	return h, nil
@@ -93,13 +93,18 @@ func checkFirst(t Type, flags byte, v Version, from Side) error {
 // lengthBounds returns what a Remaining Length can be, given the type's fixed
 // fields. What is missing from a payload is for Parse to say, which knows the
 // clause.
-func lengthBounds(t Type, flags byte, v Version) (lo, hi int) {
+func lengthBounds(t Type, flags byte, v Version, from Side) (lo, hi int) {
 	five := 0 // one byte of property length
 	if v == V5 {
 		five = 1
 	}
 	switch t {
 	case PUBLISH:
+		if from == Broker {
+			// The framing is sound: what is in it can be discarded, which a
+			// retained message that is too short must be, not closed on.
+			return 0, MaximumLength
+		}
 		lo = 2 + five
 		if flags&0x06 != 0 {
 			lo += 2

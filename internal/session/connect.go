@@ -71,6 +71,11 @@ func (s *Session) connect(h mqtt.Header, body, b []byte, pos int, fx *Effects) i
 		return s.malformed(mqtt.Client, h, b, pos, err, fx)
 	}
 	c := &st.c
+	if h.Overlong && c.Version == mqtt.V5 && !s.set.detect { // [MQTT-1.5.5-1]
+		s.count.Packets[mqtt.Client]--
+		s.version = mqtt.V5
+		return s.fault(mqtt.Client, h, b, pos, faultOf(CauseMalformed, policy.ReasonMalformed, policy.RuleNone), fx)
+	}
 	s.version, s.start = c.Version, st
 	s.info = &ConnectInfo{
 		Version: c.Version, ClientID: string(c.ClientID), CleanStart: c.CleanStart, KeepAlive: c.KeepAlive,

@@ -188,6 +188,10 @@ func publishDialogues(b *dialogueBook) {
 
 // ackDialogues are about what the broker says of the client's messages.
 func ackDialogues(b *dialogueBook) {
+	over := hello(mqtt.V5) // with its Remaining Length in two bytes
+	over = append([]byte{over[0], over[1] | 0x80, 0}, over[2:]...)
+	b.add("connect/overlong", mqtt.V5, BothDoors, conf()).
+		client(over).is("close").events("blocked,protocol-error").ends("malformed", 0x81)
 	b.add("publish/subscription-id", mqtt.V5, BothDoors, conf()).opens().
 		client(Publish(mqtt.V5, "dev/a", 0, 0, "x", With(PropVar(mqtt.SubscriptionIdentifier, 1)))).is("close").
 		events("blocked,protocol-error").toClient(Disconnect(mqtt.V5, 0x82)).disconnects("protocol", 0x82)

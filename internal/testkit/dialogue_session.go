@@ -104,6 +104,9 @@ func deliveryDialogues(b *dialogueBook) {
 			broker(Publish(v, "dev/a", 0, 0, "x")).passes()
 		b.add("delivery/poisoned", v, BothDoors, conf(allVersions)).opens().
 			broker(Raw(0x31, []byte{0, 9}, []byte("ab"))).is("drop").events("delivery-filtered").
+			broker(Raw(0x31, []byte{0, 9})).is("drop").events("delivery-filtered").
+			broker(Raw(0x30)).is("drop").events("delivery-filtered").
+			broker(Raw(0x32, []byte{0})).is("drop").events("delivery-filtered").
 			broker(Publish(v, "dev/a", 0, 0, "x")).passes()
 		if v != mqtt.V31 {
 			b.add("delivery/qos-3", v, BothDoors, conf(allVersions)).opens().
