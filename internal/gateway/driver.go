@@ -261,11 +261,11 @@ func (d *driver) Closed(c netloop.Conn, err error) {
 		}})
 		d.s.Lost(now, side, fx)
 	case errors.Is(err, netloop.ErrStalled):
-		d.s.End(now, session.End{Cause: session.CauseStalled}, fx)
+		d.s.End(now, session.End{Cause: session.CauseStalled, Rule: policy.RuleNone}, fx)
 	case errors.Is(err, netloop.ErrPanic):
-		d.s.End(now, session.End{Cause: session.CauseInternal}, fx)
+		d.s.End(now, session.End{Cause: session.CauseInternal, Rule: policy.RuleNone}, fx)
 	case errors.Is(err, netloop.ErrClosed):
-		d.s.End(now, session.End{Cause: session.CauseDrain, Reason: policy.ReasonDraining}, fx)
+		d.s.End(now, session.End{Cause: session.CauseDrain, Reason: policy.ReasonDraining, Rule: policy.RuleNone}, fx)
 	default:
 		d.s.Lost(now, side, fx)
 	}

@@ -119,6 +119,13 @@ func start(t testing.TB, cfg *config.Config) *rig {
 		if err := al.Close(); err != nil {
 			t.Error(err)
 		}
+		if t.Failed() {
+			r.mu.Lock()
+			for _, e := range r.events {
+				t.Logf("audited %s %s %s %s", e.Connection, e.Event, e.Rule, e.ClientID)
+			}
+			r.mu.Unlock()
+		}
 		if s := r.g.Stats(); s.Pending != 0 || s.Connected != 0 || s.Open != 0 || s.BufferBytes != 0 || s.Panics != 0 {
 			t.Errorf("left after Stop: %+v", s)
 		}
