@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
 )
 
 const (
@@ -128,6 +129,22 @@ func (l *Log) Emit(e Event) {
 	default:
 		l.dropped.Add(1)
 	}
+}
+
+// Skips reports whether an event of a session would neither be written nor told
+// to a subscriber: then it need not be made, nor its writer woken. Connecting
+// and leaving are most of what happens.
+func (l *Log) Skips(e *session.Event) bool {
+	if l.all || len(*l.subs.Load()) > 0 {
+		return false
+	}
+	switch e.Kind {
+	case session.KindAllowed, session.KindConnected:
+		return true
+	case session.KindDisconnected:
+		return endings[e.End.Cause].by != "policy"
+	}
+	return false
 }
 
 // Wants reports whether a session need report allowed packets.

@@ -379,6 +379,9 @@ func (d *driver) report(events []session.Event) {
 	if d.g.audit == nil {
 		return
 	}
+	if len(events) == 1 && d.g.audit.Skips(&events[0]) {
+		return
+	}
 	now := time.Now()
 	c := audit.Conn{
 		Door: policy.DoorGateway, ID: d.g.idPrefix + strconv.FormatUint(d.id, 16), Addr: d.addr,
