@@ -154,6 +154,21 @@ func (b *builder) add(r *rule, rank int, pattern string) {
 	}
 }
 
+// sets are the patterns as sets of their own.
+func (b *builder) sets() (publish, subscribe, unsubscribe topic.Set) {
+	set := func(entries []topic.Entry) topic.Set {
+		if len(entries) <= topic.MaxFew {
+			return topic.Set{Few: slices.Clone(entries)} // without room to grow
+		}
+		return topic.Set{Own: topic.NewIndex(entries)}
+	}
+	publish, unsubscribe = set(b.publish), set(b.unsubscribe)
+	if subscribe = publish; b.differ {
+		subscribe = set(b.subscribe)
+	}
+	return publish, subscribe, unsubscribe
+}
+
 func (b *builder) build() patterns {
 	p := patterns{publish: topic.NewIndex(b.publish), unsubscribe: topic.NewIndex(b.unsubscribe)}
 	if b.differ {
@@ -307,12 +322,11 @@ func (e *Engine) bind(b *binding, matched []int32) *bound {
 	if !e.namesConnect {
 		connect = RuleNone
 	}
-	patterns := own.build()
+	bd := &bound{connect: connect}
+	bd.publish, bd.subscribe, bd.unsubscribe = own.sets()
 	byDefault := e.cfg.ACL.DefaultAction == "allow"
-	return &bound{
-		publish:     topic.Set{Shared: shared.publish, Own: patterns.publish, Default: byDefault},
-		subscribe:   topic.Set{Shared: shared.subscribe, Own: patterns.subscribe, Default: byDefault},
-		unsubscribe: topic.Set{Shared: shared.unsubscribe, Own: patterns.unsubscribe},
-		connect:     connect,
-	}
+	bd.publish.Shared, bd.publish.Default = shared.publish, byDefault
+	bd.subscribe.Shared, bd.subscribe.Default = shared.subscribe, byDefault
+	bd.unsubscribe.Shared = shared.unsubscribe
+	return bd
 }

@@ -171,6 +171,9 @@ func randomSet(r *rand.Rand, entries []Entry) *Set {
 		parts[i] = append(parts[i], e)
 	}
 	s := &Set{Shared: NewIndex(parts[0]), Own: NewIndex(parts[1]), Default: r.IntN(2) == 0}
+	if len(parts[1]) <= MaxFew && r.IntN(2) == 0 {
+		s.Own, s.Few = nil, sorted(parts[1])
+	}
 	for i, x := range []*Index{s.Shared, s.Own} {
 		if x != nil && r.IntN(2) == 0 {
 			x.blocks, x.mixed, x.visits = newBlocks(sorted(parts[i]), x.depth), r.IntN(2) == 0, r.IntN(4)

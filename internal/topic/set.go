@@ -8,20 +8,46 @@ import "strings"
 // it.
 //
 // The patterns may lie in two indexes, one that many sets share and one of
-// their own; ranks count over both. The zero Set denies everything. A Set is
-// immutable once in use.
+// their own; ranks count over both. In place of Own there may be Few: at most
+// MaxFew patterns, in the order of their ranks, which take far less memory than
+// an index and are looked through as fast. The zero Set denies everything. A
+// Set is immutable once in use.
 type Set struct {
 	Shared, Own *Index
+	Few         []Entry
 	Default     bool
+}
+
+// MaxFew is how many patterns a Set may hold without an index of its own.
+const MaxFew = 4
+
+// indexed is s with an index in place of its few patterns, for questions that
+// need one and are asked seldom.
+func (s *Set) indexed() *Set {
+	if len(s.Few) == 0 {
+		return s
+	}
+	return &Set{Shared: s.Shared, Own: NewIndex(s.Few), Default: s.Default}
 }
 
 // First is the key of the pattern that decides a topic name, None when the
 // default does. It does not allocate.
 func (s *Set) First(name []byte) Key {
-	if s.Own == nil {
-		return s.Shared.First(name)
+	first := s.Shared.First(name)
+	if s.Own != nil {
+		return min(first, s.Own.First(name))
 	}
-	return min(s.Shared.First(name), s.Own.First(name))
+	for i := range s.Few {
+		e := &s.Few[i]
+		k := makeKey(e.Rank, e.Allow, e.Limit)
+		if k >= first {
+			break
+		}
+		if Match(e.Pattern, name) {
+			return k
+		}
+	}
+	return first
 }
 
 // Allows is the decision about a topic name, with what decided. It does not
@@ -36,7 +62,13 @@ func (s *Set) Allows(name []byte) (bool, Key) {
 
 // FirstCovering is the key of the first pattern that covers a filter by itself.
 func (s *Set) FirstCovering(filter string) Key {
-	return min(s.Shared.FirstCovering(filter), s.Own.FirstCovering(filter))
+	first := min(s.Shared.FirstCovering(filter), s.Own.FirstCovering(filter))
+	for i := range s.Few {
+		if e := &s.Few[i]; Covers(e.Pattern, filter) {
+			return min(first, makeKey(e.Rank, e.Allow, e.Limit))
+		}
+	}
+	return first
 }
 
 func (s *Set) firstWord(word []string) Key {
@@ -80,6 +112,7 @@ type Decision struct {
 // matches. The decision is exact. It costs a walk over the patterns that meet
 // the filter and that could change the decision, and a lookup for each.
 func (s *Set) Decide(filter string, mode Mode, witness bool) Decision {
+	s = s.indexed()
 	var buf words
 	w := walker{set: s}
 	w.begin(filter, 0, &buf)
@@ -131,6 +164,7 @@ func (s *Set) Decide(filter string, mode Mode, witness bool) Decision {
 // that the filter matches, with the pattern's key; NoLimit and None when none
 // of them has a limit.
 func (s *Set) Least(filter string) (limit byte, key Key) {
+	s = s.indexed()
 	limit, key = NoLimit, None
 	if s.lowest() == NoLimit {
 		return limit, key
@@ -174,6 +208,7 @@ func (s *Set) lowest() byte {
 // It is for questions about all topics that a client may publish, asked once in
 // a while.
 func (s *Set) EachMeeting(filter string, depth int, everything bool, visit func(word Word, key Key) bool) {
+	s = s.indexed()
 	var buf words
 	w := walker{set: s, allow: true, everything: everything, most: None}
 	w.begin(filter, depth, &buf)

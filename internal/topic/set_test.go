@@ -101,7 +101,7 @@ func TestEachMeetingReachesEveryDecider(t *testing.T) {
 		}
 		got := map[Key]bool{}
 		s.EachMeeting(filter, r.IntN(3), true, func(w Word, k Key) bool {
-			if k != s.firstWord(w) {
+			if k != s.indexed().firstWord(w) {
 				t.Fatalf("filter %q over %+v: word %q shown with key %v", filter, entries, w, k)
 			}
 			got[k] = true
