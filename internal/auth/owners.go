@@ -19,22 +19,25 @@ func ownerOf(id *policy.Identity) owner {
 	return owner{username: id.Username}
 }
 
-// owners is which identity holds which client id. It has as many entries as
-// there are connections at most.
+// owners is which identity holds which client id. It has one lease for each
+// connection; there is one for every idle client, so it is kept small.
 type owners struct {
 	// Guarded by mu.
-	mu  sync.Mutex
-	ids map[string][]holder
+	mu    sync.Mutex
+	ids   map[string]*lease // the newest of an id
+	mixed bool              // takeover was free for all: an id may have several owners
 }
 
-// holder is one identity with its connections of one client id. There are
-// several only where takeover is free for all, until the older ones have ended.
-type holder struct {
-	owner owner
-	count int
+// lease is one connection's hold on a client id.
+type lease struct {
+	owners       *owners
+	id           string
+	older, newer *lease // of the same id
+	who          owner
+	ended        bool
 }
 
-func newOwners() *owners { return &owners{ids: map[string][]holder{}} }
+func newOwners() *owners { return &owners{ids: map[string]*lease{}} }
 
 // take notes that who is connected as id and returns how to end that, which
 // may be called more than once. With exclusive it returns nil when another
@@ -46,44 +49,44 @@ func (o *owners) take(id string, who owner, exclusive bool) (release func()) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	holders := o.ids[id]
-	if i := index(holders, who); i < 0 {
-		if exclusive && len(holders) > 0 {
+	newest := o.ids[id]
+	for l := newest; l != nil; l = l.older {
+		switch {
+		case l.who == who:
+		case exclusive:
 			return nil
+		default:
+			o.mixed = true
 		}
-		o.ids[id] = append(holders, holder{who, 1})
-	} else {
-		if exclusive && len(holders) > 1 {
-			return nil
+		if !o.mixed {
+			break // the others are the same
 		}
-		holders[i].count++
 	}
-	var once sync.Once
-	return func() { once.Do(func() { o.release(id, who) }) }
+	l := &lease{owners: o, id: id, who: who, older: newest}
+	if newest != nil {
+		newest.newer = l
+	}
+	o.ids[id] = l
+	return l.release
 }
 
-func (o *owners) release(id string, who owner) {
+func (l *lease) release() {
+	o := l.owners
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	holders := o.ids[id]
-	i := index(holders, who)
-	holders[i].count--
-	if holders[i].count > 0 {
+	if l.ended {
 		return
 	}
-	holders[i] = holders[len(holders)-1]
-	if holders = holders[:len(holders)-1]; len(holders) == 0 {
-		delete(o.ids, id)
-		return
+	l.ended = true
+	if l.older != nil {
+		l.older.newer = l.newer
 	}
-	o.ids[id] = holders
-}
-
-func index(holders []holder, who owner) int {
-	for i := range holders {
-		if holders[i].owner == who {
-			return i
-		}
+	switch {
+	case l.newer != nil:
+		l.newer.older = l.older
+	case l.older != nil:
+		o.ids[l.id] = l.older
+	default:
+		delete(o.ids, l.id)
 	}
-	return -1
 }

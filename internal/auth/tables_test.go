@@ -315,3 +315,37 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		t.Errorf("the cache holds the password: %s", s)
 	}
 }
+
+// TestLeasesEndInAnyOrder takes and releases one id by several identities.
+func TestLeasesEndInAnyOrder(t *testing.T) {
+	a, b := owner{username: "a"}, owner{username: "b"}
+	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0, 2}, {1, 2, 0}} {
+		o := newOwners()
+		ends := []func(){o.take("id", a, false), o.take("id", a, true), o.take("id", a, true)}
+		for n, i := range order {
+			if o.take("id", b, true) != nil {
+				t.Errorf("order %v: taken over after %d ends", order, n)
+			}
+			ends[i]()
+			ends[i]() // again: nothing
+		}
+		end := o.take("id", b, true)
+		if end == nil {
+			t.Fatalf("order %v: still held after all ended", order)
+		}
+		other := o.take("id", a, false)
+		if o.take("id", b, true) != nil || o.take("id", a, true) != nil {
+			t.Errorf("order %v: taken by one of two owners", order)
+		}
+		other()
+		if again := o.take("id", b, true); again == nil {
+			t.Errorf("order %v: the one owner left is refused", order)
+		} else {
+			again()
+		}
+		end()
+		if len(o.ids) != 0 {
+			t.Errorf("order %v: %d ids left", order, len(o.ids))
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -101,6 +102,7 @@ func (f *runFlags) serve(ctx context.Context, stdio *IO, o app.Options, override
 	if err != nil {
 		return usage(err)
 	}
+	tuneCollector()
 	ctx, reload, stop := signals(ctx)
 	defer stop()
 	return a.Run(ctx, reload, func() {
@@ -136,6 +138,15 @@ func (f *runFlags) load(log *slog.Logger) (*config.Config, error) {
 		return nil, fmt.Errorf("this version cannot enforce what the configuration enables:\n  %s", strings.Join(blocked, "\n  "))
 	}
 	return cfg, nil
+}
+
+// tuneCollector trades a little more collecting for a quarter less memory:
+// packets on their way allocate nothing, so there is little to collect, and
+// what is live is mostly idle connections. GOGC in the environment wins.
+func tuneCollector() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
 }
 
 // announce says loudly what an operator must know.
