@@ -127,10 +127,12 @@ func (r *upgradeRequest) header(name, value string) {
 
 // check decides the upgrade; it returns the response that accepts it.
 func (rules *upgradeRules) check(r *upgradeRequest) ([]byte, *refusal) {
+	// [MQTT-6.0.0-3] [MQTT-6.0.0-4]. Clients of 3.1 offer only its own name;
+	// where 3.1 is not spoken their CONNECT is told so.
 	protocol := ""
-	for _, p := range r.protocols {
-		if p == "mqtt" || p == "mqttv3.1" {
-			protocol = p
+	for _, name := range [...]string{"mqtt", "mqttv3.1"} {
+		if slices.Contains(r.protocols, name) {
+			protocol = name
 			break
 		}
 	}

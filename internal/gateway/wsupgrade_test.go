@@ -95,7 +95,7 @@ func TestUpgrade(t *testing.T) {
 	}{
 		{"plain", upgradeRules{}, request(get), "101", "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: mqtt\r\n"},
 		{"MQTT 3.1", upgradeRules{}, request(get, "Sec-WebSocket-Protocol: mqttv3.1"), "101", "Protocol: mqttv3.1\r\n"},
-		{"the client's first", upgradeRules{}, request(get, "Sec-WebSocket-Protocol: x, mqttv3.1, mqtt"), "101", "Protocol: mqttv3.1\r\n"},
+		{"both", upgradeRules{}, request(get, "Sec-WebSocket-Protocol: x, mqttv3.1, mqtt"), "101", "Protocol: mqtt\r\n"},
 		{"protocols in two lines", upgradeRules{}, request(get, "Sec-WebSocket-Protocol: x", "+Sec-WebSocket-Protocol: mqtt"), "101", "Protocol: mqtt\r\n"},
 		{"no protocol", upgradeRules{}, request(get, "Sec-WebSocket-Protocol:"), "400", "Sec-WebSocket-Protocol: mqtt"},
 		{"another protocol", upgradeRules{}, request(get, "Sec-WebSocket-Protocol: MQTT"), "400", "subprotocol"},
