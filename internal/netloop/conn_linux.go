@@ -601,6 +601,8 @@ func socket(to netip.AddrPort) (int, unix.Sockaddr, error) {
 		return -1, nil, err
 	}
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	keepAlive(fd)
+	// The system's own times between probes: each call costs every connect.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 60)
 	return fd, sa, nil
 }

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// acceptBatch is how many connections one turn accepts of a listener.
+// acceptBatch is how many connections one turn accepts of a listener at most.
 const acceptBatch = 32
 
 // acceptPause is how long a listener rests after an accept that failed for want
@@ -31,6 +31,8 @@ type listener struct {
 	reserve int // a descriptor kept for when none is left; -1: none
 	resting bool
 	closed  bool
+	batch   int    // how many to accept at the next event
+	full    uint64 // the turn in which the last batch was full
 
 	once sync.Once
 	gone chan struct{} // closed when the listening socket is
@@ -68,7 +70,8 @@ func ownDescriptor(tl *net.TCPListener) (fd int, err error) {
 }
 
 // keepAlive has the kernel find peers that are gone: after 60 s of silence,
-// then four times every 15 s.
+// then four times every 15 s. Sockets that are accepted inherit it, so that it
+// costs nothing a connection.
 func keepAlive(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 60)
@@ -99,10 +102,17 @@ func (li *listener) takeReserve() {
 	}
 }
 
-// accept takes what waits, up to a batch.
+// accept takes what waits, up to a batch. A batch is one connection, so that a
+// lone one costs no second call that finds nothing, and doubles while each turn
+// finds a whole one.
 func (li *listener) accept() {
 	e := li.l.e
-	for range acceptBatch {
+	if li.full+1 == li.l.turns {
+		li.batch = min(2*li.batch, acceptBatch)
+	} else {
+		li.batch = 1
+	}
+	for range li.batch {
 		fd, sa, err := unix.Accept4(li.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch {
 		case err == nil:
@@ -131,6 +141,7 @@ func (li *listener) accept() {
 			_ = unix.Close(fd)
 		}
 	}
+	li.full = li.l.turns
 }
 
 // turnAway closes one waiting connection with the help of the reserve, so that

@@ -47,6 +47,7 @@ type loop struct {
 	// Owned by run.
 	waiter    waiter
 	now       int64
+	turns     uint64
 	conns     []*conn  // by number; 0 is none
 	free      []uint32 // numbers to be used again
 	gone      []uint32 // numbers that become free after the batch
@@ -147,6 +148,7 @@ func (l *loop) run() {
 // turn handles one batch of events; false ends the loop.
 func (l *loop) turn(n int) bool {
 	var woken, tick bool
+	l.turns++
 	for i := range n {
 		ev := &l.events[i]
 		switch id := ev.Fd; {

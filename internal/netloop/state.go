@@ -5,6 +5,6 @@ const (
 	stateConnecting uint8 = iota
 	stateOpen
 	stateFinishing // Finish: kept bytes are to be sent
-	stateDraining  // Finish: our side is shut down, the peer's close is awaited
+	stateDraining  // our side is shut down, the peer's end is awaited
 	stateClosed
 )

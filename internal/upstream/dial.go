@@ -73,8 +73,8 @@ func (d *Dial) broker() {
 			d.last = errors.New("upstream: as many connections as max-connections allows")
 			continue
 		}
-		if b.addr.IsValid() {
-			d.addrs = []netip.Addr{b.addr}
+		if len(b.addr) > 0 {
+			d.addrs = b.addr
 			d.address()
 			return
 		}

@@ -39,8 +39,8 @@ type Broker struct {
 	cfg  *config.Upstream
 	host string
 	port uint16
-	addr netip.Addr // when host is a literal address
-	seed uint64     // for client-id-hash
+	addr []netip.Addr // when host is a literal address: that one
+	seed uint64       // for client-id-hash
 
 	open  atomic.Int64
 	down  atomic.Int64 // until when it is taken for down, on the engine's clock; 0: up
@@ -159,7 +159,9 @@ func newBroker(u *config.Upstream) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{cfg: u, host: host, port: uint16(n), seed: hash(0, u.URL)}
-	b.addr, _ = netip.ParseAddr(host)
+	if a, err := netip.ParseAddr(host); err == nil {
+		b.addr = []netip.Addr{a}
+	}
 	return b, nil
 }
 
@@ -173,24 +175,30 @@ func (s *Set) Close() {
 // Brokers are the brokers in the order of the configuration.
 func (s *Set) Brokers() []*Broker { return s.brokers }
 
-// order is which brokers to try for a client, best first.
+// order is which brokers to try for a client, best first. It is not to be
+// changed.
 func (s *Set) order(clientID string, now int64) []*Broker {
-	list := slices.Clone(s.brokers)
+	list := s.brokers
+	if len(list) < 2 {
+		return list
+	}
 	switch s.balance {
 	case "round-robin":
-		if n := len(list); n > 0 {
-			k := int(s.turn.Add(1)-1) % n
-			list = append(list[k:], list[:k]...)
-		}
+		k := int(s.turn.Add(1)-1) % len(list)
+		list = slices.Concat(list[k:], list[:k])
 	case "client-id-hash":
+		list = slices.Clone(list)
 		// Highest random weight: when a broker comes or goes, only its own
 		// clients move.
 		slices.SortStableFunc(list, func(a, b *Broker) int {
 			return cmp.Compare(hash(b.seed, clientID), hash(a.seed, clientID))
 		})
 	}
-	up := slices.DeleteFunc(slices.Clone(list), func(b *Broker) bool { return b.Down(now) })
-	if len(up) > 0 {
+	down := func(b *Broker) bool { return b.Down(now) }
+	if !slices.ContainsFunc(list, down) {
+		return list
+	}
+	if up := slices.DeleteFunc(slices.Clone(list), down); len(up) > 0 {
 		return up
 	}
 	return list
