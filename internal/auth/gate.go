@@ -238,6 +238,25 @@ func (g *Gate) Recheck(s *policy.Subject) (subject *policy.Subject, ok bool) {
 	return st.engine.Bind(id), true
 }
 
+// Renew brings a grant that took time up to date: a reload that came meanwhile
+// has rechecked live sessions, of which this was none yet. Call it where the
+// next recheck cannot pass by: on the session's loop, or under its lock.
+func (g *Gate) Renew(grant *Grant) {
+	if grant.Admission.Subject == nil {
+		return
+	}
+	s, ok := g.Recheck(grant.Admission.Subject)
+	if ok {
+		grant.Admission.Subject = s
+		return
+	}
+	grant.Admission = session.Admission{Reason: policy.ReasonBadCredentials, Rule: policy.RuleProviders}
+	if grant.Release != nil {
+		grant.Release()
+		grant.Release = nil
+	}
+}
+
 // Changed receives a value when users changed: live connections are to be
 // rechecked. Several changes may be one value. It is for one receiver.
 func (g *Gate) Changed() <-chan struct{} { return g.changed }

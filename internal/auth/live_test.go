@@ -372,7 +372,8 @@ func TestRecheck(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			f := start(t, c.before)
-			s := f.ask(c.r).Admission.Subject
+			grant := f.ask(c.r)
+			s := grant.Admission.Subject
 			if s == nil {
 				t.Fatal("not admitted")
 			}
@@ -395,6 +396,20 @@ func TestRecheck(t *testing.T) {
 			}
 			if got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
+			}
+			held := grant.Release != nil
+			f.Renew(&grant)
+			switch a := grant.Admission; {
+			case (a.Subject != nil) != ok:
+				t.Errorf("Renew: got %+v, Recheck said %v", a, ok)
+			case ok && a.Subject.Engine() != f.state.Load().engine:
+				t.Error("Renew: bound to the old policy")
+			case ok && (grant.Release != nil) != held:
+				t.Error("Renew: the client id was given back")
+			case !ok && (a.Reason != policy.ReasonBadCredentials || grant.Release != nil):
+				t.Errorf("Renew: got %+v, client id held: %v", a, grant.Release != nil)
+			case !ok && len(f.owners.ids) != 0:
+				t.Error("Renew: the client id is still taken")
 			}
 		})
 	}

@@ -170,6 +170,7 @@ func (d *driver) verified(ticket uint32, grant auth.Grant) {
 		return
 	}
 	d.cancel = nil
+	d.g.gate.Renew(&grant)
 	d.admit(d.local(), grant)
 }
 
