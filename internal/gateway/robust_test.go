@@ -1,0 +1,172 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	gorilla "github.com/gorilla/websocket"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
+)
+
+// open connects a 3.1.1 client to a scripted broker.
+func (r *rig) open(t *testing.T, s *script, id string) (client, up *net.TCPConn) {
+	t.Helper()
+	client = r.dialTCP()
+	send(t, client, testkit.Connect(mqtt.V311, id))
+	up = s.accept()
+	expect(t, "broker", up, testkit.Connect(mqtt.V311, id))
+	send(t, up, []byte{0x20, 2, 0, 0})
+	expect(t, "client", client, []byte{0x20, 2, 0, 0})
+	return client, up
+}
+
+func serveScript(t *testing.T, transport, text string) (*rig, *script) {
+	t.Helper()
+	s := newScript(t)
+	cfg := parse(t, text)
+	cfg.Gateway.IO, cfg.Gateway.Upstreams = transport, brokers(s.addr)
+	return start(t, cfg), s
+}
+
+// A subscriber that does not read holds up its own broker connection, a bounded
+// amount of memory, and nobody else.
+func TestSlowSubscriber(t *testing.T) {
+	overAll(t, func(t *testing.T, transport string) {
+		r, s := serveScript(t, transport, `{`+devRules+`}`)
+		client, up := r.open(t, s, "slow")
+		packet := testkit.Publish(mqtt.V311, "dev/a", 0, 0, strings.Repeat("x", 5000))
+		const packets = 8000
+		flooded := make(chan error, 1)
+		go func() {
+			for range packets {
+				if _, err := up.Write(packet); err != nil {
+					flooded <- err
+					return
+				}
+			}
+			flooded <- nil
+		}()
+		eventually(t, "bytes are kept", func() bool { return r.g.Stats().BufferBytes > 0 })
+		other, otherUp := r.open(t, s, "other")
+		for range 50 {
+			send(t, otherUp, packet)
+			expect(t, "the other client", other, packet)
+		}
+		if n := r.g.Stats().BufferBytes; n > 1<<20 {
+			t.Errorf("%d bytes are kept", n)
+		}
+		for i := range packets {
+			got := make([]byte, len(packet))
+			if _, err := io.ReadFull(client, got); err != nil || !bytes.Equal(got, packet) {
+				t.Fatalf("packet %d differs (%v)", i, err)
+			}
+		}
+		if err := receive(t, "the broker", flooded); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A client cannot have answers pile up by not reading them.
+func TestAnswersNobodyReads(t *testing.T) {
+	overAll(t, func(t *testing.T, transport string) {
+		r, s := serveScript(t, transport, `{`+devRules+`, "general": {"limits": {"denials-per-minute": 0}}}`)
+		client, _ := r.open(t, s, "greedy")
+		denied := bytes.Repeat(testkit.Publish(mqtt.V311, "other", 1, 7, ""), 5000)
+		_ = client.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+		var written int
+		for range 2000 {
+			n, err := client.Write(denied)
+			if written += n; err != nil {
+				break
+			}
+			if n := r.g.Stats().BufferBytes; n > 1<<20 {
+				t.Fatalf("%d bytes are kept after %d written", n, written)
+			}
+		}
+		t.Logf("%d bytes were taken", written)
+	})
+}
+
+// A CONNECT over connect-bytes closes a WebSocket with the code for it.
+func TestWebSocketTooLarge(t *testing.T) {
+	overAll(t, func(t *testing.T, transport string) {
+		r, _ := serveScript(t, transport, `{`+devRules+`, "general": {"limits": {"connect-bytes": 100}}}`)
+		ws := dialGorilla(t, r.g.Addrs()[1].String())
+		if err := ws.WriteMessage(gorilla.BinaryMessage, testkit.Connect(mqtt.V311, string(bytes.Repeat([]byte("c"), 120)))); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := ws.ReadMessage()
+		var ce *gorilla.CloseError
+		if !errors.As(err, &ce) || ce.Code != int(wsTooLarge) {
+			t.Errorf("closed with %v, want %d", err, wsTooLarge)
+		}
+	})
+}
+
+// A panic ends one client, frees what it held, and is counted.
+func TestPanic(t *testing.T) {
+	overAll(t, func(t *testing.T, transport string) {
+		r, s := serveScript(t, transport, `{`+devRules+`}`)
+		r.panics = 1
+		well, wellUp := r.open(t, s, "well")
+		ill, illUp := r.open(t, s, "ill")
+		r.drivers(func(d *driver) {
+			if d.s.Connect().ClientID == "ill" {
+				d.sides[mqtt.Client].Post(func() { panic("a bug") })
+			}
+		})
+		expectEnd(t, "the client", ill)
+		expectEnd(t, "its broker connection", illUp)
+		eventually(t, "it is forgotten", func() bool {
+			st := r.g.Stats()
+			return st.Connected == 1 && st.Panics == 1 && r.g.Brokers()[0].Open() == 1
+		})
+		send(t, well, []byte{0xC0, 0})
+		expect(t, "the other's broker", wellUp, []byte{0xC0, 0})
+		r.open(t, s, "ill") // its client id is free again
+	})
+}
+
+// The broker's end of a connection that the client broke off comes at once, so
+// that the will is published.
+func TestClientLost(t *testing.T) {
+	overAll(t, func(t *testing.T, transport string) {
+		r, s := serveScript(t, transport, `{`+devRules+`}`)
+		client, up := r.open(t, s, "c")
+		last := testkit.Publish(mqtt.V311, "dev/last", 0, 0, strings.Repeat("w", 100_000))
+		send(t, client, last)
+		client.Close()
+		expect(t, "broker", up, last)
+		expectEnd(t, "broker", up)
+	})
+}
+
+func TestCloseCode(t *testing.T) {
+	for c := session.CauseClientDisconnect; c <= session.CauseInternal; c++ {
+		if code := closeCode(session.End{Cause: c}); code < 1000 || code > 1014 {
+			t.Errorf("cause %d closes with %d", c, code)
+		}
+	}
+}
+
+// There are very many idle clients.
+func TestSizes(t *testing.T) {
+	for name, c := range map[string]struct{ got, most uintptr }{
+		"driver": {unsafe.Sizeof(driver{}), 160},
+		"wsConn": {unsafe.Sizeof(wsConn{}), 96},
+	} {
+		if c.got > c.most {
+			t.Errorf("%s takes %d bytes, want at most %d", name, c.got, c.most)
+		}
+	}
+}
