@@ -95,9 +95,29 @@ func (p *pending) answer(g auth.Grant) bool {
 		}
 		return false
 	}
+	c.agent.renew(&g)
 	fx := &session.Effects{WantVerdicts: true}
 	p.finish(ws.admitted(c.agent, fx, c.agent.now(), p.ticket, g, p.input, p.n, p.fold, p.note))
 	return true
+}
+
+// renew brings a grant of a check in the background up to date: a reload that
+// came meanwhile has rechecked live sessions, of which this was none yet. The
+// caller holds the lock of the WebSocket that gets it, so the next one waits.
+func (a *Agent) renew(g *auth.Grant) {
+	if g.Admission.Subject == nil {
+		return
+	}
+	s, ok := a.gate.Recheck(g.Admission.Subject)
+	if ok {
+		g.Admission.Subject = s
+		return
+	}
+	g.Admission = session.Admission{Reason: policy.ReasonBadCredentials, Rule: policy.RuleProviders}
+	if g.Release != nil {
+		g.Release()
+		g.Release = nil
+	}
 }
 
 // abandon answers with d, whatever the check will say. The caller holds ws.mu.
@@ -132,19 +152,24 @@ func (p *pending) finish(d decision) {
 // it fails the WebSocket is closed at its next frame; when it succeeds the
 // client is verified from then on.
 func (p *pending) catchUp() {
-	a, ws := p.conn.agent, p.ws
-	ctx, cancel := context.WithTimeout(a.base, lateCheck)
-	g := a.gate.Admit(ctx, p.request)
-	busy := g.Admission.Reason == policy.ReasonAuthBusy
+	ctx, cancel := context.WithTimeout(p.conn.agent.base, lateCheck)
+	g := p.conn.agent.gate.Admit(ctx, p.request)
 	cancel()
+	p.caught(g)
+}
+
+// caught puts the outcome of catchUp in force.
+func (p *pending) caught(g auth.Grant) {
+	a, ws := p.conn.agent, p.ws
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	if ws.gone || ws.doom != nil || busy {
+	if ws.gone || ws.doom != nil || g.Admission.Reason == policy.ReasonAuthBusy {
 		if g.Release != nil {
 			g.Release()
 		}
 		return
 	}
+	a.renew(&g)
 	fx := &session.Effects{WantVerdicts: true}
 	if g.Admission.Subject == nil {
 		ws.revoke(a, fx, g.Admission.Reason, g.Admission.Rule)
