@@ -59,6 +59,7 @@ func (d *document) shown(p *path) string {
 
 // The types that are not bound by their kind alone.
 var (
+	typeConfig     = reflect.TypeFor[Config]()
 	typeRegexp     = reflect.TypeFor[Regexp]()
 	typePrefix     = reflect.TypeFor[Prefix]()
 	typeSecret     = reflect.TypeFor[Secret]()
@@ -81,6 +82,9 @@ func (d *document) object(n *node, v reflect.Value, p *path) {
 	owner := ""
 	if s.typed {
 		owner = d.owner(n, v, s)
+		if owner == "http" && d.src.later(n.offset) {
+			d.fail(n.offset, p, "a pushed configuration cannot have a provider of type http", pushHint)
+		}
 	}
 	seen := map[string]int{}
 	for _, m := range n.members {
@@ -103,6 +107,10 @@ func (d *document) object(n *node, v reflect.Value, p *path) {
 		seen[key] = m.offset
 		if owner != "" && f.owners != nil && !slices.Contains(f.owners, owner) {
 			d.fail(m.offset, kp, fmt.Sprintf("%s is a key of type %s; this one is of type %q", quote(m.name), oneOf(f.owners), owner), "")
+			continue
+		}
+		if f.is == "file" && d.src.later(m.offset) {
+			d.fail(m.offset, kp, "a pushed configuration cannot name files", pushHint)
 			continue
 		}
 		d.value(m.value, v.Field(f.index), f, kp)
@@ -223,6 +231,10 @@ func (d *document) value(n *node, v reflect.Value, f *field, p *path) {
 }
 
 func (d *document) list(n *node, v reflect.Value, f *field, p *path) {
+	if n.scalar() && v.Type().Elem().Kind() != reflect.Struct && d.src.later(n.offset) {
+		// The proxy writes a list of one as a scalar.
+		n = &node{kind: kindList, offset: n.offset, items: []*node{n}}
+	}
 	if n.kind != kindList {
 		hint := ""
 		if elem := v.Type().Elem().Kind(); elem == reflect.String && n.kind == kindText {

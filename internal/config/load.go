@@ -28,22 +28,33 @@ func Load(path string) (*Config, []Warning, error) {
 // Parse is Load for bytes; name is used in the places of errors and gives the
 // format by its extension, dir is where relative paths start.
 func Parse(name, dir string, data []byte, env func(string) (string, bool)) (*Config, []Warning, error) {
-	r := &report{}
-	d := &document{report: r, src: &source{name: name, data: data}, dir: dir, env: env}
-	cfg := Default()
-	if d.parse() {
-		d.object(d.root, reflect.ValueOf(cfg).Elem(), nil)
-		d.check(cfg)
+	d := &document{report: &report{}, src: &source{name: name, data: data}, dir: dir, env: env}
+	if !d.parse() {
+		_, err := d.done()
+		return nil, nil, err
 	}
-	if len(r.errs) == 0 {
-		complete(cfg)
-		d.unenforced(cfg)
-	}
-	warnings, err := r.done()
+	cfg, warnings, err := d.bind()
 	if err != nil {
 		return nil, warnings, err
 	}
 	cfg.file = name
+	cfg.origin = &origin{name: name, dir: dir, data: data, env: env}
+	return cfg, warnings, nil
+}
+
+// bind makes the configuration of d's tree.
+func (d *document) bind() (*Config, []Warning, error) {
+	cfg := Default()
+	d.object(d.root, reflect.ValueOf(cfg).Elem(), nil)
+	d.check(cfg)
+	if len(d.errs) == 0 {
+		complete(cfg)
+		d.unenforced(cfg)
+	}
+	warnings, err := d.done()
+	if err != nil {
+		return nil, warnings, err
+	}
 	return cfg, warnings, nil
 }
 

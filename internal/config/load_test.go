@@ -22,6 +22,7 @@ func same(t *testing.T, got, want *Config) {
 		cmp.Comparer(func(a, b *regexp.Regexp) bool { return a == b || a != nil && b != nil && a.String() == b.String() }),
 		cmp.Comparer(func(a, b Prefix) bool { return a == b }),
 		cmp.Comparer(func(a, b Secret) bool { return a == b }),
+		cmp.Comparer(func(_, _ *origin) bool { return true }),
 	}
 	if diff := cmp.Diff(want, got, opts); diff != "" {
 		t.Errorf("-want +got\n%s", diff)

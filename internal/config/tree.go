@@ -14,6 +14,10 @@ type source struct {
 	order int // among the files of one load
 	data  []byte
 	lines []int // offsets at which lines begin, found at the first use
+
+	// Offsets from after on are those of another source: see [Merge].
+	then  *source
+	after int
 }
 
 // place is name:line:column, both from 1, the column in characters. A negative
@@ -22,11 +26,20 @@ func (s *source) place(offset int) string {
 	if offset < 0 {
 		return s.name
 	}
+	if s.later(offset) {
+		return s.then.place(offset - s.after)
+	}
 	line, column := s.position(offset)
 	return s.name + ":" + strconv.Itoa(line) + ":" + strconv.Itoa(column)
 }
 
+// later reports whether an offset is one of s.then.
+func (s *source) later(offset int) bool { return s.then != nil && offset >= s.after }
+
 func (s *source) position(offset int) (line, column int) {
+	if s.later(offset) {
+		return s.then.position(offset - s.after)
+	}
 	if s.lines == nil {
 		s.lines = []int{0}
 		for i, c := range s.data {

@@ -38,7 +38,8 @@ type Config struct {
 	Audit      Audit      `key:"audit"`
 	Admin      Admin      `key:"admin"`
 
-	file string // the file it was read from, "" for none
+	file   string  // the file it was read from, "" for none
+	origin *origin // what [Merge] starts from, nil for none
 }
 
 // Regexp is a compiled regular expression that remembers nothing else. Nil
