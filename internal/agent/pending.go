@@ -95,29 +95,10 @@ func (p *pending) answer(g auth.Grant) bool {
 		}
 		return false
 	}
-	c.agent.renew(&g)
+	c.agent.gate.Renew(&g)
 	fx := &session.Effects{WantVerdicts: true}
 	p.finish(ws.admitted(c.agent, fx, c.agent.now(), p.ticket, g, p.input, p.n, p.fold, p.note))
 	return true
-}
-
-// renew brings a grant of a check in the background up to date: a reload that
-// came meanwhile has rechecked live sessions, of which this was none yet. The
-// caller holds the lock of the WebSocket that gets it, so the next one waits.
-func (a *Agent) renew(g *auth.Grant) {
-	if g.Admission.Subject == nil {
-		return
-	}
-	s, ok := a.gate.Recheck(g.Admission.Subject)
-	if ok {
-		g.Admission.Subject = s
-		return
-	}
-	g.Admission = session.Admission{Reason: policy.ReasonBadCredentials, Rule: policy.RuleProviders}
-	if g.Release != nil {
-		g.Release()
-		g.Release = nil
-	}
 }
 
 // abandon answers with d, whatever the check will say. The caller holds ws.mu.
@@ -169,7 +150,7 @@ func (p *pending) caught(g auth.Grant) {
 		}
 		return
 	}
-	a.renew(&g)
+	a.gate.Renew(&g)
 	fx := &session.Effects{WantVerdicts: true}
 	if g.Admission.Subject == nil {
 		ws.revoke(a, fx, g.Admission.Reason, g.Admission.Rule)
