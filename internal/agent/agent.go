@@ -70,7 +70,8 @@ type Agent struct {
 	conns    map[*conn]struct{}
 	pending  []*conn // not yet shaken hands, oldest first
 	upgrades map[string]struct{}
-	warned   bool // of a pushed configuration
+	// pushError is why the last pushed configuration was refused, "" if it was not.
+	pushError string
 }
 
 // New checks and prepares; it opens nothing.

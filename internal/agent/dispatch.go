@@ -2,9 +2,11 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
@@ -407,7 +409,7 @@ func (a *Agent) welcome() wire.Welcome {
 		Capabilities: wire.Capabilities{
 			AgentID: agentID, Name: "MQTT Gateway Agent", Version: a.version, SupportedEvents: []int{0, 1, 6},
 			Features: wire.Features{
-				WebSocket: true, ConfigPush: a.configure != nil, MetricsExport: true, ConcurrentRequests: 100,
+				WebSocket: true, ConfigPush: a.configure != nil && a.settings.Load().cfg.Agent.AcceptConfig != "none", MetricsExport: true, ConcurrentRequests: 100,
 				Cancellation: true, HealthReporting: true,
 			},
 			Limits: wire.Limits{MaxBodySize: 10 << 20, MaxConcurrency: 100, PreferredChunkSize: 64 << 10},
@@ -449,14 +451,28 @@ func (a *Agent) push(raw json.RawMessage) error {
 			err = a.configure(raw)
 		}
 	}
-	if err != nil {
-		a.mu.Lock()
-		first := !a.warned
-		a.warned = true
-		a.mu.Unlock()
-		if first {
-			a.log.Error("the proxy pushes a configuration, which is refused", "reason", err)
-		}
+	a.pushed(err)
+	if err != nil && len(err.Error()) > maxAdvice {
+		err = errors.New(strings.ToValidUTF8(err.Error()[:maxAdvice], "") + "…")
 	}
 	return err
+}
+
+// maxAdvice bounds what a proxy is told of a configuration with many mistakes.
+const maxAdvice = 4 << 10
+
+// pushed notes the outcome of a push, for health and, once, for the log: a
+// proxy that is refused tries again for ever.
+func (a *Agent) pushed(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	a.mu.Lock()
+	before := a.pushError
+	a.pushError = text
+	a.mu.Unlock()
+	if err != nil && text != before {
+		a.log.Error("the proxy pushes a configuration, which is refused", "reason", err)
+	}
 }

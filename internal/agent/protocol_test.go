@@ -390,6 +390,9 @@ func TestConfigure(t *testing.T) {
 				t.Errorf("%s: applied %q", name, got)
 			}
 			mu.Unlock()
+			if state, reasons := a.Health(); (state == wire.Degraded) != (c.fails != "") || len(reasons) > 0 && reasons[0] != "push-refused" {
+				t.Errorf("%s: health %d %q", name, state, reasons)
+			}
 		}
 	}
 }

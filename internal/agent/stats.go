@@ -80,7 +80,11 @@ func (a *Agent) report(now time.Time) wire.Report {
 func (a *Agent) Health() (state int, reasons []string) {
 	a.mu.Lock()
 	draining := a.draining
+	refused := a.pushError != ""
 	a.mu.Unlock()
+	if refused {
+		reasons = append(reasons, "push-refused")
+	}
 	if a.stats.upgradeNotSeen.Load() > 0 {
 		reasons = append(reasons, "upgrade-not-seen")
 	}

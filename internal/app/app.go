@@ -48,9 +48,12 @@ type App struct {
 	gateway *gateway.Gateway // nil without gateway door
 	agent   *agent.Agent     // nil without agent door
 
+	push push
+
 	// Guarded by mu.
 	mu      sync.Mutex
-	cfg     *config.Config
+	cfg     *config.Config // in force
+	base    *config.Config // of it, what was loaded: cfg without the push
 	stopped bool
 	stack   []step // what Stop undoes, last first
 }
@@ -68,7 +71,7 @@ func New(o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{opts: o, log: o.Log, cfg: cfg}
+	a := &App{opts: o, log: o.Log, cfg: cfg, base: cfg}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Stop(context.Background()))
@@ -81,6 +84,7 @@ func New(o Options) (_ *App, err error) {
 	if a.audit, err = audit.Open(cfg.Audit); err != nil {
 		return nil, fmt.Errorf("open audit: %w", err)
 	}
+	a.onStop("pushed policy", func(context.Context) error { a.push.compiling.Wait(); return nil })
 	a.onStop("audit", func(context.Context) error { return a.audit.Close() })
 	if a.gate, err = auth.New(cfg, engine, o.Log); err != nil {
 		return nil, fmt.Errorf("start authentication: %w", err)
@@ -95,6 +99,7 @@ func New(o Options) (_ *App, err error) {
 	if o.Socket != "" {
 		a.agent, err = agent.New(agent.Options{
 			Socket: o.Socket, Version: o.Version, Config: cfg, Gate: a.gate, Audit: a.audit, Log: o.Log,
+			Configure: a.Push,
 		})
 		if err != nil {
 			return nil, err
@@ -156,27 +161,46 @@ func (a *App) Addrs() []net.Addr {
 	return a.gateway.Addrs()
 }
 
-// Reload reads the configuration again and puts it in force. Everything that
-// can fail comes first; after an error the old configuration stays whole.
+// Reload reads the configuration again and puts it in force, under the last
+// push. Everything that can fail comes first; after an error the old
+// configuration stays whole.
 func (a *App) Reload() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.stopped {
 		return nil
 	}
-	cfg, err := a.opts.Load()
+	base, err := a.opts.Load()
 	if err != nil {
 		return err
+	}
+	cfg := base
+	if a.push.last != nil {
+		if cfg, err = merge(base, a.push.last); err != nil {
+			return fmt.Errorf("put the pushed configuration over the file's: %w", err)
+		}
 	}
 	engine, err := policy.Compile(cfg)
 	if err != nil {
 		return fmt.Errorf("compile policy: %w", err)
 	}
+	if err := a.swap(cfg, engine); err != nil {
+		return err
+	}
+	a.base = base
+	a.push.refused = refusal{} // it may fit now
+	return a.audit.Reopen()
+}
+
+// swap puts a configuration in force; the gate, which comes first, may refuse
+// it. The caller holds mu.
+func (a *App) swap(cfg *config.Config, engine *policy.Engine) error {
 	if err := a.gate.Reload(cfg, engine); err != nil {
 		return err
 	}
 	// The doors take new settings for new connections and recheck live ones
 	// against the gate, which has the new engine already.
+	var err error
 	if a.gateway != nil {
 		err = errors.Join(err, a.gateway.Reload(cfg))
 	}
@@ -184,7 +208,7 @@ func (a *App) Reload() error {
 		err = errors.Join(err, a.agent.Reload(cfg))
 	}
 	a.cfg = cfg
-	return errors.Join(err, a.audit.Reopen())
+	return err
 }
 
 // onStop pushes a piece of teardown.

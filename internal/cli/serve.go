@@ -3,13 +3,11 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"syscall"
 	"time"
 
@@ -126,16 +124,11 @@ func (f *runFlags) load(log *slog.Logger) (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	var blocked []string
-	for _, w := range warnings {
-		if w.Blocks {
-			blocked = append(blocked, fmt.Sprintf("%s: %s: %s", w.Place, w.Path, w.Text))
-		} else {
-			log.Warn("configuration", "place", w.Place, "key", w.Path, "warning", w.Text)
-		}
+	if err := config.Unenforced(warnings); err != nil {
+		return nil, err
 	}
-	if len(blocked) > 0 {
-		return nil, fmt.Errorf("this version cannot enforce what the configuration enables:\n  %s", strings.Join(blocked, "\n  "))
+	for _, w := range warnings {
+		log.Warn("configuration", "place", w.Place, "key", w.Path, "warning", w.Text)
 	}
 	return cfg, nil
 }
