@@ -395,6 +395,7 @@ func TestPendingPerIP(t *testing.T) {
 
 // Drain tells clients, at the rate it is given.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	overAll(t, func(t *testing.T, transport string) {
 		r, _ := serveBroker(t, transport, `{`+devRules+`}`)
 		const n = 20
@@ -440,6 +441,7 @@ func TestDrain(t *testing.T) {
 // A silent client is ended after one and a half keep-alives, one that says
 // nothing at all after the time to connect.
 func TestTimeouts(t *testing.T) {
+	t.Parallel()
 	overAll(t, func(t *testing.T, transport string) {
 		r, _ := serveBroker(t, transport, `{`+devRules+`, "general": {"connect-timeout-secs": 1}}`)
 		silent, mute, web := r.dialTCP(), r.dialTCP(), r.dialWS()

@@ -151,6 +151,74 @@ func TestClientLost(t *testing.T) {
 	})
 }
 
+// A client that we do not read because its broker takes nothing is not silent.
+func TestBackPressureIsNoSilence(t *testing.T) {
+	t.Parallel()
+	overAll(t, func(t *testing.T, transport string) {
+		r, s := serveScript(t, transport, `{`+devRules+`}`)
+		client := r.dialTCP()
+		connect := testkit.Connect(mqtt.V311, "c", testkit.KeepAlive(1))
+		send(t, client, connect)
+		up := s.accept()
+		expect(t, "broker", up, connect)
+		send(t, up, []byte{0x20, 2, 0, 0})
+		expect(t, "client", client, []byte{0x20, 2, 0, 0})
+		packet := testkit.Publish(mqtt.V311, "dev/a", 0, 0, strings.Repeat("x", 50_000))
+		const packets = 400
+		sent := make(chan error, 1)
+		go func() {
+			for range packets {
+				if _, err := client.Write(packet); err != nil {
+					sent <- err
+					return
+				}
+			}
+			sent <- nil
+		}()
+		eventually(t, "bytes are kept", func() bool { return r.g.Stats().BufferBytes > 0 })
+		<-time.After(2800 * time.Millisecond) // longer than one and a half keep-alives, and a slot
+		for range packets {
+			// A PINGREQ of the gateway's own may stand between.
+			head := make([]byte, 1)
+			for {
+				if _, err := io.ReadFull(up, head); err != nil {
+					t.Fatalf("the broker's connection: %v", err)
+				}
+				if head[0] != 0xC0 {
+					break
+				}
+				expect(t, "broker", up, []byte{0})
+			}
+			expect(t, "broker", up, packet[1:])
+		}
+		if err := receive(t, "the client", sent); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A client id belongs to who is connected with it, until then.
+func TestClientIDIsFreed(t *testing.T) {
+	overAll(t, func(t *testing.T, transport string) {
+		r, s := serveScript(t, transport, `{`+devRules+`}`)
+		as := func(user string) []byte { return testkit.Connect(mqtt.V311, "id", testkit.User(user)) }
+		ann := r.dialTCP()
+		send(t, ann, as("ann"))
+		up := s.accept()
+		expect(t, "broker", up, as("ann"))
+		send(t, up, []byte{0x20, 2, 0, 0})
+		expect(t, "ann", ann, []byte{0x20, 2, 0, 0})
+		bob := r.dialTCP()
+		send(t, bob, as("bob"))
+		expect(t, "bob, while ann is there", bob, []byte{0x20, 2, 0, 2})
+		ann.Close()
+		expectEnd(t, "broker", up)
+		bob = r.dialTCP()
+		send(t, bob, as("bob"))
+		expect(t, "broker", s.accept(), as("bob"))
+	})
+}
+
 func TestCloseCode(t *testing.T) {
 	for c := session.CauseClientDisconnect; c <= session.CauseInternal; c++ {
 		if code := closeCode(session.End{Cause: c}); code < 1000 || code > 1014 {

@@ -2,6 +2,7 @@ package netloop
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -50,7 +51,11 @@ func child(role string) int {
 	case "collect":
 		err = collect()
 	case "descriptors":
-		err = descriptors()
+		err = descriptors(true)
+	case "no reserve":
+		err = descriptors(false)
+	case "idle":
+		err = idle()
 	default:
 		err = fmt.Errorf("no role %q", role)
 	}
@@ -104,11 +109,37 @@ func collect() error {
 	return e.Close()
 }
 
-func TestOutOfDescriptors(t *testing.T) { inChild(t, "descriptors") }
+// An idle loop is left alone: without the ordinary wait the runtime's monitor
+// would interrupt it every 10 ms.
+func TestIdle(t *testing.T) { inChild(t, "idle", "GODEBUG=") }
 
-// descriptors runs into the limit and checks that the engine says so, does not
-// spin, and recovers.
-func descriptors() error {
+func idle() error {
+	e, err := New(Options{IO: "loops", Loops: 1})
+	if err != nil {
+		return err
+	}
+	l := e.(*loops).loops[0]
+	interrupts := func() int {
+		ch := make(chan int)
+		l.post(func() { ch <- l.waiter.interrupts })
+		return <-ch
+	}
+	before := interrupts()
+	<-time.After(time.Second)
+	if n := interrupts() - before; n > 10 {
+		return fmt.Errorf("interrupted %d times in an idle second", n)
+	}
+	return e.Close()
+}
+
+func TestOutOfDescriptors(t *testing.T) {
+	inChild(t, "descriptors")
+	inChild(t, "no reserve")
+}
+
+// descriptors runs into the limit and checks that the engine says so, turns
+// clients away while it has a reserve, does not spin, and recovers.
+func descriptors(reserve bool) error {
 	e, err := New(Options{IO: "loops", Loops: 1})
 	if err != nil {
 		return err
@@ -136,10 +167,31 @@ func descriptors() error {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(top + 6), Max: 4096}); err != nil {
 		return err
 	}
+	var filler []int
+	if !reserve {
+		done := make(chan struct{})
+		l := e.(*loops).loops[0]
+		l.post(func() {
+			defer close(done)
+			_ = unix.Close(l.listeners[0].reserve)
+			l.listeners[0].reserve = -1
+			for {
+				fd, err := unix.Dup(l.ep)
+				if err != nil {
+					return
+				}
+				filler = append(filler, fd)
+			}
+		})
+		<-done
+	}
 	sa := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: nl.Addr().(*net.TCPAddr).Port}
 	for _, fd := range spare {
 		if err := unix.Connect(fd, sa); err != nil {
 			return fmt.Errorf("connect: %w", err)
+		}
+		if err := unix.SetNonblock(fd, true); err != nil {
+			return err
 		}
 	}
 	deadline := time.Now().Add(patience)
@@ -159,7 +211,16 @@ func descriptors() error {
 	if n := e.Stats().AcceptErrors; n > 20 {
 		return fmt.Errorf("%d accepts failed, want a few", n)
 	}
+	turnedAway := 0
 	for _, fd := range spare {
+		if _, err := unix.Read(fd, make([]byte, 1)); !errors.Is(err, unix.EAGAIN) {
+			turnedAway++
+		}
+	}
+	if (turnedAway > 0) != reserve {
+		return fmt.Errorf("%d clients were turned away, with reserve: %v", turnedAway, reserve)
+	}
+	for _, fd := range append(spare, filler...) {
 		_ = unix.Close(fd)
 	}
 	for time.Now().Before(deadline) {

@@ -26,6 +26,7 @@ import (
 type waiter struct {
 	ordinary    bool // always way 3
 	interrupted int  // EINTR since the last event
+	interrupts  int  // EINTR ever
 }
 
 // preemptible reports whether goroutines are preempted by signals: whether
@@ -66,6 +67,7 @@ func (w *waiter) wait(ep int, events []unix.EpollEvent, poll bool) (int, error) 
 		return int(r), nil
 	case unix.EINTR:
 		w.interrupted++
+		w.interrupts++
 		return 0, nil
 	}
 	return 0, errno
