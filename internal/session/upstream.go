@@ -137,7 +137,10 @@ func (s *Session) credentials(c *mqtt.Connect, u *config.Upstream, name string) 
 // expand fills %c and %u into a template of the configuration, once: a value
 // that holds a percent sign is not expanded again.
 func (s *Session) expand(template, name string) string {
-	if !strings.Contains(template, "%") {
+	switch {
+	case template == "%c":
+		return s.info.ClientID
+	case !strings.Contains(template, "%"):
 		return template
 	}
 	return strings.NewReplacer("%c", s.info.ClientID, "%u", name).Replace(template)
