@@ -1,0 +1,120 @@
+//go:build matrix
+
+package matrix
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// program is the one under test, built once.
+var program string
+
+// gateway is the program running in front of a broker.
+type gateway struct {
+	proc    *process
+	conf    string
+	tcp, ws string
+	port    int
+}
+
+// gatewayConfig is what differs between gateways.
+type gatewayConfig struct {
+	upstream string // tcp://host:port
+	general  string // further keys of the section, as JSON
+	// port and wsPort are 0 for any.
+	port, wsPort int
+}
+
+// writeGateway writes a configuration under which everything below m/ is
+// allowed by a rule, and what a bridge of Mosquitto says about itself.
+func writeGateway(dir string, c gatewayConfig) (*gateway, error) {
+	if c.port == 0 {
+		c.port = freePort()
+	}
+	if c.wsPort == 0 {
+		c.wsPort = freePort()
+	}
+	g := &gateway{tcp: tcpURL(c.port), ws: wsURL(c.wsPort), port: c.port}
+	var err error
+	g.conf, err = file(dir, "gateway.json", fmt.Sprintf(`{
+  "general": {"connect-timeout-secs": 60%s},
+  "acl": {
+    "default-action": "deny",
+    "rules": [
+      {"name": "secrets", "topics": ["m/secret/#"], "decision": "deny", "priority": 10},
+      {"name": "matrix", "topics": ["m/#"], "decision": "allow"},
+      {"name": "bridges", "topics": ["$SYS/broker/connection/+/state"], "actions": ["publish"], "decision": "allow"}
+    ]
+  },
+  "gateway": {
+    "listeners": [
+      {"name": "tcp", "address": %q},
+      {"name": "ws", "address": %q}
+    ],
+    "upstreams": [{"url": %q}]
+  },
+  "audit": {"output": %q, "include": "all"}
+}
+`, c.general, g.tcp, g.ws, strings.Replace(c.upstream, "tcp:", "mqtt:", 1), filepath.Join(dir, "audit.jsonl")))
+	return g, err
+}
+
+// launch starts it and does not wait.
+func (g *gateway) launch() (err error) {
+	g.proc, err = launch("", program, "gateway", "--config", g.conf)
+	return err
+}
+
+// start starts it and waits until it accepts; version is one that the broker
+// has.
+func (g *gateway) start(version string) error {
+	if err := g.launch(); err != nil {
+		return err
+	}
+	for _, url := range []string{g.tcp, g.ws} {
+		var last error
+		err := poll("CONNACK of the gateway on "+url, patience, func() bool {
+			last = connack(url, version)
+			return last == nil || g.proc.ended() != nil
+		})
+		if ended := g.proc.ended(); ended != nil {
+			return ended
+		}
+		if err != nil {
+			g.proc.stop()
+			return fmt.Errorf("%w: %w\n%s", err, last, tail(g.proc.out.String(), 40))
+		}
+	}
+	return nil
+}
+
+func startGateway(dir, version string, c gatewayConfig) (*gateway, error) {
+	g, err := writeGateway(dir, c)
+	if err != nil {
+		return nil, err
+	}
+	return g, g.start(version)
+}
+
+// stop ends it and says if it did not end well.
+func (g *gateway) stop() error {
+	if err := g.proc.ended(); err != nil {
+		return err
+	}
+	g.proc.stop()
+	if g.proc.code != 0 {
+		return fmt.Errorf("the gateway ended with %d:\n%s", g.proc.code, tail(g.proc.out.String(), 40))
+	}
+	return nil
+}
+
+// url is its door for a transport.
+func (g *gateway) url(scheme string) string {
+	return map[string]string{"tcp": g.tcp, "ws": g.ws}[scheme]
+}
+
+// since measures for the log alone.
+func since(t time.Time) time.Duration { return time.Since(t).Round(100 * time.Millisecond) }
