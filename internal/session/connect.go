@@ -227,11 +227,7 @@ func (s *Session) admit(a Admission, fx *Effects) {
 	if a.Detected {
 		s.blocksConnect(a.Reason, a.Rule, fx)
 	}
-	if v := s.subj.Connect(nil); !v.Allowed() && s.blocksConnect(v.Reason, v.Rule, fx) {
-		s.refused(st.h, st.pos, v.Reason, v.Rule, fx)
-		return
-	}
-	if st.c.HasWill && !s.decideWill(fx) {
+	if !s.decideConnect(fx) {
 		return
 	}
 	d := DecisionAllow
@@ -246,6 +242,35 @@ func (s *Session) admit(a Admission, fx *Effects) {
 	s.state, st.aliasMax = stateConnack, st.c.TopicAliasMaximum
 	s.limitDeliveries(&st.c)
 	s.schedule()
+}
+
+// redecide decides again about a CONNECT that has not gone upstream when the
+// policy changes: what is sent to the broker is what the policy in force
+// allows.
+func (s *Session) redecide(fx *Effects) {
+	st := s.start
+	if v := s.subj.Connect(nil); !v.Allowed() {
+		s.refused(st.h, st.pos, v.Reason, v.Rule, fx)
+		return
+	}
+	if !st.c.HasWill {
+		return
+	}
+	before, reported := st.will, len(fx.Events)
+	if s.decideWill(fx) && st.will == before {
+		fx.Events = fx.Events[:reported] // nothing new
+	}
+}
+
+// decideConnect decides the CONNECT of who is admitted, and its will; false: it
+// was refused.
+func (s *Session) decideConnect(fx *Effects) bool {
+	st := s.start
+	if v := s.subj.Connect(nil); !v.Allowed() && s.blocksConnect(v.Reason, v.Rule, fx) {
+		s.refused(st.h, st.pos, v.Reason, v.Rule, fx)
+		return false
+	}
+	return !st.c.HasWill || s.decideWill(fx)
 }
 
 // decideWill decides the will; false: the CONNECT was refused for it.

@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
@@ -120,6 +121,68 @@ func TestUpstreamConnect(t *testing.T) {
 }
 
 const plainRules = `"acl": {"rules": [{"topics": ["dev/#"], "decision": "allow"}]}`
+
+// TestReloadBeforeTheDial changes the policy when the CONNECT has been admitted
+// and the broker not been reached: what goes up is what is allowed then.
+func TestReloadBeforeTheDial(t *testing.T) {
+	v := mqtt.V5
+	first := `{"acl": {"rules": [{"topics": ["#"], "decision": "allow"}]}}`
+	for _, c := range []struct {
+		name, config string
+		toBroker     []byte
+		toClient     []byte
+		events       []string
+	}{
+		{"unchanged", first, testkit.Connect(v, "c1", testkit.Will("w", "x", 1, true)), nil, nil},
+		{
+			"the will is denied", `{"acl": {"rules": [{"topics": ["dev/#"], "decision": "allow"}]}}`,
+			nil, testkit.Connack(v, false, 0x87),
+			[]string{"blocked,acl-denied"},
+		},
+		{
+			"the will is removed", `{"acl": {"on-denied-will": "remove", "rules": [{"topics": ["dev/#"], "decision": "allow"}]}}`,
+			testkit.Connect(v, "c1"), nil,
+			[]string{"will-removed"},
+		},
+		{
+			"the will is lowered", `{"qos": {"enabled": true, "max-qos": 0}, "acl": {"rules": [{"topics": ["#"], "decision": "allow"}]}}`,
+			testkit.Connect(v, "c1", testkit.Will("w", "x", 0, true)), nil,
+			[]string{"qos-downgraded"},
+		},
+		{
+			"connecting is denied", `{"acl": {"rules": [{"actions": ["connect"], "decision": "deny"}, {"topics": ["#"], "decision": "allow"}]}}`,
+			nil, testkit.Connack(v, false, 0x87),
+			[]string{"blocked,acl-denied"},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, policy.DoorGateway, engineOf(t, first))
+			client := testkit.Connect(v, "c1", testkit.Will("w", "x", 1, true))
+			var fx session.Effects
+			r.s.Feed(r.now, mqtt.Client, client, &fx)
+			ticket := fx.Ticket
+			fx.Reset()
+			r.s.Admit(r.now, ticket, session.Admission{Subject: r.subject()}, &fx)
+			ticket = fx.Ticket
+			r.engine = engineOf(t, c.config)
+			r.call(nil, mqtt.Client, func() { r.s.Policy(r.now, r.subject(), &r.fx) })
+			r.call(nil, mqtt.Client, func() { r.s.Dialled(r.now, ticket, session.Dialled{OK: true}, &r.fx) })
+			up := bytes.ReplaceAll(r.out[mqtt.Broker], testkit.Props(testkit.Prop32(mqtt.MaximumPacketSize, 16<<20)), testkit.Props())
+			if len(up) > 0 {
+				up[1] = byte(len(up) - 2)
+			}
+			if !bytes.Equal(up, c.toBroker) {
+				t.Errorf("to the broker % x\nwant % x", up, c.toBroker)
+			}
+			if !bytes.Equal(r.out[mqtt.Client], c.toClient) {
+				t.Errorf("to the client % x\nwant % x", r.out[mqtt.Client], c.toClient)
+			}
+			if !slices.Equal(r.events, c.events) {
+				t.Errorf("events %q, want %q", r.events, c.events)
+			}
+		})
+	}
+}
 
 func TestAssignedIDFromTemplate(t *testing.T) {
 	letters := strings.Repeat("x", 22)
@@ -330,6 +393,46 @@ func TestWillDelayIsCapped(t *testing.T) {
 	r.feed(mqtt.Client, testkit.Connect(mqtt.V5, "c1", small, will(3600)))
 	if want := testkit.Connect(mqtt.V5, "c1", small, will(30)); !bytes.Equal(r.out[mqtt.Broker], want) {
 		t.Errorf("sent % x\nwant % x", r.out[mqtt.Broker], want)
+	}
+}
+
+// TestPolicyWhileDialling: nothing of a CONNECT is upstream while the broker is
+// dialled, so it goes by the policy that is in force then, its will too.
+func TestPolicyWhileDialling(t *testing.T) {
+	engine := engineOf(t, "{"+plainRules+"}")
+	for name, rules := range map[string]string{
+		"will": `{"topics": ["dev/w"], "decision": "deny", "priority": 50}`,
+		"rule": `{"actions": ["connect"], "decision": "deny", "priority": 50}`,
+		"none": `{"topics": ["else"], "decision": "deny", "priority": 50}`,
+	} {
+		next := engineOf(t, "{"+strings.Replace(plainRules, `"rules": [`, `"rules": [`+rules+",", 1)+"}")
+		set := session.NewSettings(policy.DoorGateway, engine.Config())
+		s, fx := session.New(set, 1), new(session.Effects)
+		s.Feed(1, mqtt.Client, testkit.Connect(mqtt.V5, "c1", testkit.Will("dev/w", "x", 0, false)), fx)
+		ticket, id := fx.Ticket, policy.Identity{ClientID: "c1", Standing: policy.Claimed, Version: mqtt.V5}
+		fx.Reset()
+		s.Admit(2, ticket, session.Admission{Subject: engine.Bind(id)}, fx)
+		if fx.Need != session.NeedDial {
+			t.Fatalf("%s: needs %v", name, fx.Need)
+		}
+		ticket = fx.Ticket
+		fx.Reset()
+		s.Policy(3, next.Bind(id), fx)
+		got := fx.Bytes(mqtt.Client, nil, nil)
+		if name == "none" {
+			if fx.Ended || len(got) > 0 {
+				t.Errorf("%s: ended %v, the client got % x", name, fx.Ended, got)
+			}
+			fx.Reset()
+			s.Dialled(4, ticket, session.Dialled{OK: true}, fx)
+			if len(fx.Bytes(mqtt.Broker, nil, nil)) == 0 {
+				t.Errorf("%s: nothing was sent upstream", name)
+			}
+			continue
+		}
+		if want := testkit.Connack(mqtt.V5, false, 0x87); !fx.Ended || !bytes.Equal(got, want) {
+			t.Errorf("%s: ended %v, the client got % x, want % x", name, fx.Ended, got, want)
+		}
 	}
 }
 

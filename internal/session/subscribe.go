@@ -284,8 +284,12 @@ func (s *Session) Policy(now Time, subj *policy.Subject, fx *Effects) {
 	default:
 		s.subj = subj
 		s.generation++
-		if s.state == stateOpen && !s.set.detect {
+		switch {
+		case s.set.detect:
+		case s.state == stateOpen:
 			s.recheck(fx)
+		case s.state == stateDial:
+			s.redecide(fx)
 		}
 	}
 	s.finish(fx)
