@@ -53,6 +53,7 @@ type App struct {
 	// Guarded by mu.
 	mu      sync.Mutex
 	cfg     *config.Config // in force
+	unlog   func()         // ends the logging of packets; nil: it is off
 	base    *config.Config // of it, what was loaded: cfg without the push
 	stopped bool
 	stack   []step // what Stop undoes, last first
@@ -86,6 +87,7 @@ func New(o Options) (_ *App, err error) {
 	}
 	a.onStop("pushed policy", func(context.Context) error { a.push.compiling.Wait(); return nil })
 	a.onStop("audit", func(context.Context) error { return a.audit.Close() })
+	a.logPackets(cfg)
 	if a.gate, err = auth.New(cfg, engine, o.Log); err != nil {
 		return nil, fmt.Errorf("start authentication: %w", err)
 	}
@@ -208,6 +210,7 @@ func (a *App) swap(cfg *config.Config, engine *policy.Engine) error {
 		err = errors.Join(err, a.agent.Reload(cfg))
 	}
 	a.cfg = cfg
+	a.logPackets(cfg)
 	return err
 }
 

@@ -104,9 +104,6 @@ func (f *runFlags) serve(ctx context.Context, stdio *IO, o app.Options, override
 	ctx, reload, stop := signals(ctx)
 	defer stop()
 	return a.Run(ctx, reload, func() {
-		for _, addr := range a.Addrs() {
-			log.Info("listening", "address", addr.String())
-		}
 		if o.Socket != "" {
 			log.Info("serving the proxy", "socket", o.Socket, "limits", "docs/sentinel.md")
 		}

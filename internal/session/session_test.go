@@ -396,46 +396,6 @@ func TestWillDelayIsCapped(t *testing.T) {
 	}
 }
 
-// TestPolicyWhileDialling: nothing of a CONNECT is upstream while the broker is
-// dialled, so it goes by the policy that is in force then, its will too.
-func TestPolicyWhileDialling(t *testing.T) {
-	engine := engineOf(t, "{"+plainRules+"}")
-	for name, rules := range map[string]string{
-		"will": `{"topics": ["dev/w"], "decision": "deny", "priority": 50}`,
-		"rule": `{"actions": ["connect"], "decision": "deny", "priority": 50}`,
-		"none": `{"topics": ["else"], "decision": "deny", "priority": 50}`,
-	} {
-		next := engineOf(t, "{"+strings.Replace(plainRules, `"rules": [`, `"rules": [`+rules+",", 1)+"}")
-		set := session.NewSettings(policy.DoorGateway, engine.Config())
-		s, fx := session.New(set, 1), new(session.Effects)
-		s.Feed(1, mqtt.Client, testkit.Connect(mqtt.V5, "c1", testkit.Will("dev/w", "x", 0, false)), fx)
-		ticket, id := fx.Ticket, policy.Identity{ClientID: "c1", Standing: policy.Claimed, Version: mqtt.V5}
-		fx.Reset()
-		s.Admit(2, ticket, session.Admission{Subject: engine.Bind(id)}, fx)
-		if fx.Need != session.NeedDial {
-			t.Fatalf("%s: needs %v", name, fx.Need)
-		}
-		ticket = fx.Ticket
-		fx.Reset()
-		s.Policy(3, next.Bind(id), fx)
-		got := fx.Bytes(mqtt.Client, nil, nil)
-		if name == "none" {
-			if fx.Ended || len(got) > 0 {
-				t.Errorf("%s: ended %v, the client got % x", name, fx.Ended, got)
-			}
-			fx.Reset()
-			s.Dialled(4, ticket, session.Dialled{OK: true}, fx)
-			if len(fx.Bytes(mqtt.Broker, nil, nil)) == 0 {
-				t.Errorf("%s: nothing was sent upstream", name)
-			}
-			continue
-		}
-		if want := testkit.Connack(mqtt.V5, false, 0x87); !fx.Ended || !bytes.Equal(got, want) {
-			t.Errorf("%s: ended %v, the client got % x, want % x", name, fx.Ended, got, want)
-		}
-	}
-}
-
 // TestExpandedAliasFitsTheBroker: with its topic in place of the alias a
 // message may be more than the broker takes.
 func TestExpandedAliasFitsTheBroker(t *testing.T) {

@@ -69,7 +69,7 @@ func NewSettings(door policy.Door, cfg *config.Config) *Settings {
 	set := &Settings{
 		Door: door, Config: cfg, NewID: newID,
 		detect:         !g.BlockMode,
-		includeAll:     cfg.Audit.Include == "all",
+		includeAll:     cfg.Audit.Include == "all" || g.LogPackets,
 		connectTimeout: Time(g.ConnectTimeoutSecs) * Second,
 		connackTimeout: Time(cfg.Gateway.ConnectTimeoutMS) * (Second / 1000),
 		connectBytes:   l.ConnectBytes,
