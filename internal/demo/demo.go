@@ -225,8 +225,8 @@ func (p *printer) intro(at places, socket string) {
 Try it from another terminal:
   mosquitto_sub -h 127.0.0.1 -p %[5]s -i olga-1 -u olga -P demo-olga -t 'sensors/#' -v
   mosquitto_pub -h 127.0.0.1 -p %[5]s -i kitchen-9 -u kitchen -P demo-kitchen -t sensors/kitchen/data -m 21.5
-  mosquitto_pub -h 127.0.0.1 -p %[5]s -i kitchen-9 -u kitchen -P demo-kitchen -q 1 -t sensors/garage/data -m 99   # denied
-  mosquitto_pub -h 127.0.0.1 -p %[5]s -i kitchen-9 -u kitchen -P wrong -t sensors/kitchen/data -m 1               # refused
+  mosquitto_pub -h 127.0.0.1 -p %[5]s -i kitchen-9 -u kitchen -P demo-kitchen -V 5 -q 1 -t sensors/garage/data -m 99   # denied
+  mosquitto_pub -h 127.0.0.1 -p %[5]s -i kitchen-9 -u kitchen -P wrong -t sensors/kitchen/data -m 1                    # refused
 
 Every decision, live (Ctrl-C ends it):
 `, at.tcp, at.ws, at.proxy, socket, tcp)
