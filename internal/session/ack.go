@@ -71,7 +71,7 @@ func (s *Session) brokerAck(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 		if a.Code >= 0x80 {
 			s.ex.remove(a.PacketID)
 		} else {
-			x.stage = stageOurs
+			s.ex.set(x, stageOurs)
 		}
 		at := len(fx.Scratch)
 		fx.Scratch = a.Append(fx.Scratch, mqtt.PUBREC, s.version)
@@ -82,7 +82,7 @@ func (s *Session) brokerAck(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 		h.Type == mqtt.PUBCOMP && (x.stage == stageReleased || x.stage == stageSent2):
 		s.ex.remove(a.PacketID)
 	case h.Type == mqtt.PUBREC && x.stage == stageSent2:
-		x.stage = stageReleased
+		s.ex.set(x, stageReleased)
 	case h.Type == mqtt.PUBCOMP && x.stage == stageSwallow:
 		s.ex.remove(a.PacketID)
 		s.tally(mqtt.Broker, h)

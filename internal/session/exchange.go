@@ -12,6 +12,7 @@ const (
 	stageLowered                   // QoS 2 sent as QoS 1: its PUBACK becomes PUBREC
 	stageOurs                      // PUBREC came from us, or its like: PUBREL is ours to answer
 	stageSwallow                   // PUBREL was answered by us and forwarded too: the broker's PUBCOMP is swallowed
+	stages
 )
 
 // exchange is one packet id in use.
@@ -28,7 +29,7 @@ type exchanges struct {
 	slots []exchange // a power of two
 	shift uint8      // of the hash, to an index
 	n     int32
-	sent1 int32 // in stageSent1
+	by    [stages]uint16 // how many are in a stage
 }
 
 const (
@@ -60,9 +61,24 @@ func (e *exchanges) get(id uint16) *exchange {
 	return nil
 }
 
-// full reports whether as many are in use as a window takes; 0 is no window.
-func (e *exchanges) full(window uint16) bool {
-	return e != nil && window > 0 && e.n >= int32(window)
+// byClient is how many the client counts in its Receive Maximum: PUBCOMP has
+// ended what is swallowed.
+func (e *exchanges) byClient() int { return int(e.n) - int(e.by[stageSwallow]) }
+
+// byBroker is how many the broker counts in its Receive Maximum.
+func (e *exchanges) byBroker() int { return e.byClient() - int(e.by[stageOurs]) }
+
+// awaitsPuback reports whether a PUBACK of the broker will make room: with the
+// client's count, or only with the broker's.
+func (e *exchanges) awaitsPuback(broker bool) bool {
+	return e.by[stageSent1] > 0 || broker && e.by[stageLowered] > 0
+}
+
+// set moves an exchange to another stage.
+func (e *exchanges) set(x *exchange, st stage) {
+	e.by[x.stage]--
+	e.by[st]++
+	x.stage = st
 }
 
 // put sets the stage of an id. The table holds at most 65,535: there are no
@@ -74,12 +90,10 @@ func (e *exchanges) put(id uint16, st stage, again bool) {
 	x := &e.slots[e.find(id)]
 	if x.id == 0 {
 		e.n++
-	} else if x.stage == stageSent1 {
-		e.sent1--
+	} else {
+		e.by[x.stage]--
 	}
-	if st == stageSent1 {
-		e.sent1++
-	}
+	e.by[st]++
 	*x = exchange{id: id, stage: st, again: again}
 }
 
@@ -100,9 +114,7 @@ func (e *exchanges) remove(id uint16) {
 	if e.slots[i].id != id {
 		return
 	}
-	if e.slots[i].stage == stageSent1 {
-		e.sent1--
-	}
+	e.by[e.slots[i].stage]--
 	e.n--
 	if e.n == 0 && len(e.slots) > keptSlots {
 		e.slots = nil

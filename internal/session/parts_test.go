@@ -24,7 +24,10 @@ func TestExchangesAgainstMap(t *testing.T) {
 			id := uint16(1 + rnd.IntN(ids)*(1+round%3*64))
 			switch rnd.IntN(3) {
 			case 0, 1:
-				if rnd.IntN(3) > 0 {
+				if x := e.get(id); x != nil && rnd.IntN(4) == 0 {
+					e.set(x, stageReleased)
+					want[id] = *x
+				} else if rnd.IntN(3) > 0 {
 					x := exchange{id: id, stage: stage(1 + rnd.IntN(6)), again: rnd.IntN(2) == 0}
 					e.put(id, x.stage, x.again)
 					want[id] = x
@@ -38,17 +41,15 @@ func TestExchangesAgainstMap(t *testing.T) {
 			if op%10 != 0 {
 				continue
 			}
-			sent1 := 0
+			var by [stages]uint16
 			for id, x := range want {
 				if got := e.get(id); got == nil || *got != x {
 					t.Fatalf("round %d op %d: get(%d) = %v, want %v", round, op, id, got, x)
 				}
-				if x.stage == stageSent1 {
-					sent1++
-				}
+				by[x.stage]++
 			}
-			if int(e.n) != len(want) || int(e.sent1) != sent1 {
-				t.Fatalf("round %d op %d: n %d sent1 %d, want %d %d", round, op, e.n, e.sent1, len(want), sent1)
+			if int(e.n) != len(want) || e.by != by {
+				t.Fatalf("round %d op %d: n %d by stage %d, want %d %d", round, op, e.n, e.by, len(want), by)
 			}
 			if _, ok := want[id]; !ok && e.get(id) != nil {
 				t.Fatalf("round %d op %d: get(%d) of a free id", round, op, id)
@@ -65,8 +66,8 @@ func TestExchangesHoldEveryID(t *testing.T) {
 	for id := 1; id <= 0xFFFF; id++ {
 		e.remove(uint16(id))
 	}
-	if e.n != 0 || e.sent1 != 0 || e.slots != nil {
-		t.Errorf("left %d, %d, %d slots", e.n, e.sent1, len(e.slots))
+	if e.n != 0 || e.by != [stages]uint16{} || e.slots != nil {
+		t.Errorf("left %d, %d, %d slots", e.n, e.by, len(e.slots))
 	}
 }
 

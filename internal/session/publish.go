@@ -265,18 +265,18 @@ func (s *Session) enter(p *mqtt.Publish, qos byte) (act action, then reply) {
 // broker alone can make room, by PUBACK; a PUBREL that would make room may lie
 // behind. Beyond a figure that we announced it is the client's error.
 func (s *Session) room() action {
-	if !s.ex.full(s.window) {
-		return actForward
-	}
+	ours := s.set.maxWindow
 	switch {
-	case !s.windowPaced:
-		return actOverflow
-	case s.ex.sent1 > 0:
+	case s.ex == nil:
+		return actForward
+	case s.windowPaced && s.window > 0 && s.ex.byBroker() >= int(s.window) && s.ex.awaitsPuback(true):
 		return actHold
-	case s.set.maxWindow > 0 && int(s.ex.n) >= s.set.maxWindow:
-		return actOverflow
+	case ours == 0 || s.ex.byClient() < ours:
+		return actForward
+	case s.windowPaced && s.ex.awaitsPuback(false):
+		return actHold
 	}
-	return actForward
+	return actOverflow
 }
 
 // notForwarded does what enter found instead of forwarding.
@@ -316,6 +316,14 @@ func (s *Session) overflow(m *message, fx *Effects) int {
 // publishDenied refuses a PUBLISH.
 func (s *Session) publishDenied(m *message, v policy.Verdict, fx *Effects) int {
 	p := &m.p
+	// Before 5.0 the client believes a refused message of QoS 2 accepted, and
+	// its exchange goes on: with us.
+	keeps := p.QoS == 2 && s.version != mqtt.V5 && s.set.Can.Reply && s.set.onDeny == onDenyAck
+	if keeps && s.ex.get(p.PacketID) == nil {
+		if act := s.room(); act != actForward {
+			return s.notForwarded(m, act, reply{}, fx)
+		}
+	}
 	if !s.tally(mqtt.Client, m.h) {
 		return s.flood(m.h, m.pos, fx)
 	}
@@ -338,15 +346,12 @@ func (s *Session) publishDenied(m *message, v policy.Verdict, fx *Effects) int {
 		then = reply{typ: mqtt.PUBACK, id: p.PacketID, code: ackCode(s.version, v.Reason)}
 		if p.QoS == 2 {
 			then.typ = mqtt.PUBREC
-			if s.version != mqtt.V5 {
-				if s.ex.get(p.PacketID) == nil && s.ex.full(s.window) {
-					return s.overflow(m, fx)
-				}
-				if s.ex == nil {
-					s.ex = new(exchanges)
-				}
-				s.ex.put(p.PacketID, stageOurs, p.Dup && s.resumed)
+		}
+		if keeps {
+			if s.ex == nil {
+				s.ex = new(exchanges)
 			}
+			s.ex.put(p.PacketID, stageOurs, p.Dup && s.resumed)
 		}
 	}
 	return s.dropBody(mqtt.Client, m.h, m.b, m.pos, then, fx)

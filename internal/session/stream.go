@@ -214,7 +214,7 @@ func (s *Session) stillHeld(from mqtt.Side) bool {
 	case holdPacketID:
 		return s.occupied(s.holdID)
 	case holdWindow:
-		return s.ex.full(s.window)
+		return s.room() == actHold
 	case holdRequests:
 		return s.requests.heavy()
 	case holdQueue:

@@ -1,0 +1,84 @@
+package session_test
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
+)
+
+// exchangeStep is what one side says and what comes of it.
+type exchangeStep struct {
+	from               mqtt.Side
+	says               []byte
+	toBroker, toClient []byte
+}
+
+// TestReceiveMaximum is who waits, who is ended and who is neither when as many
+// messages are in flight as somebody takes.
+func TestReceiveMaximum(t *testing.T) {
+	const lowering = `, "qos": {"enabled": true, "max-qos": 1}`
+	const one = `, "general": {"limits": {"receive-maximum": 1}}`
+	const five, three = mqtt.V5, mqtt.V311
+	client, broker := mqtt.Client, mqtt.Broker
+	for _, c := range []struct {
+		name    string
+		version mqtt.Version
+		config  string
+		connack []byte
+		steps   []exchangeStep
+	}{
+		{
+			"beyond the broker's, messages lowered to QoS 1 wait", five, lowering,
+			testkit.Connack(five, false, 0, testkit.With(testkit.Prop16(mqtt.ReceiveMaximum, 1))),
+			[]exchangeStep{
+				{client, testkit.Publish(five, "dev/a", 2, 1, "a"), testkit.Publish(five, "dev/a", 1, 1, "a"), nil},
+				{client, testkit.Publish(five, "dev/b", 2, 2, "b"), nil, nil},
+				{broker, testkit.Ack(five, mqtt.PUBACK, 1, 0), testkit.Publish(five, "dev/b", 1, 2, "b"), testkit.Ack(five, mqtt.PUBREC, 1, 0)},
+				{client, testkit.Ack(five, mqtt.PUBREL, 1, 0), nil, testkit.Ack(five, mqtt.PUBCOMP, 1, 0)},
+			},
+		},
+		{
+			"what the client has finished does not count", five, lowering + one,
+			testkit.Connack(five, true, 0),
+			[]exchangeStep{
+				{client, testkit.Publish(five, "dev/a", 2, 1, "a", testkit.Dup()), testkit.Publish(five, "dev/a", 1, 1, "a", testkit.Dup()), nil},
+				{broker, testkit.Ack(five, mqtt.PUBACK, 1, 0), nil, testkit.Ack(five, mqtt.PUBREC, 1, 0)},
+				{client, testkit.Ack(five, mqtt.PUBREL, 1, 0), testkit.Ack(five, mqtt.PUBREL, 1, 0), testkit.Ack(five, mqtt.PUBCOMP, 1, 0)},
+				{client, testkit.Publish(five, "dev/b", 1, 2, "b"), testkit.Publish(five, "dev/b", 1, 2, "b"), nil},
+				{broker, testkit.Ack(five, mqtt.PUBCOMP, 1, 0), nil, nil},
+			},
+		},
+		{
+			"a refused message waits as an allowed one does", three, one,
+			testkit.Connack(three, false, 0),
+			[]exchangeStep{
+				{client, testkit.Publish(three, "dev/a", 1, 1, "a"), testkit.Publish(three, "dev/a", 1, 1, "a"), nil},
+				{client, testkit.Publish(three, "other", 2, 2, "b"), nil, nil},
+				{broker, testkit.Ack(three, mqtt.PUBACK, 1, 0), nil, append(testkit.Ack(three, mqtt.PUBACK, 1, 0), testkit.Ack(three, mqtt.PUBREC, 2, 0)...)},
+				{client, testkit.Ack(three, mqtt.PUBREL, 2, 0), nil, testkit.Ack(three, mqtt.PUBCOMP, 2, 0)},
+			},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, policy.DoorGateway, engineOf(t, `{`+plainRules+c.config+`}`))
+			r.feed(mqtt.Client, testkit.Connect(c.version, "c1", testkit.Resume()))
+			r.feed(mqtt.Broker, c.connack)
+			for i, s := range c.steps {
+				r.out = [2][]byte{}
+				r.feed(s.from, s.says)
+				if got := r.out[mqtt.Broker]; !bytes.Equal(got, s.toBroker) {
+					t.Errorf("step %d: to the broker % x, want % x", i, got, s.toBroker)
+				}
+				if got := r.out[mqtt.Client]; !bytes.Equal(got, s.toClient) {
+					t.Errorf("step %d: to the client % x, want % x", i, got, s.toClient)
+				}
+			}
+			if r.ended {
+				t.Errorf("ended: %+v", r.end)
+			}
+		})
+	}
+}
