@@ -185,9 +185,9 @@ func indent(s string) string { return strings.ReplaceAll(s, "\n", "\n  ") }
 // known is a difference that is not a defect of the gateway.
 type known struct {
 	client, broker, script, scheme, version string // prefixes; "" is any
-	note                            string
-	through                         bool // the two outcomes differ as well
-	sometimes                       bool // and sometimes all is well
+	note                                    string
+	through                                 bool // the two outcomes differ as well
+	sometimes                               bool // and sometimes all is well
 }
 
 var knownDifferences = []*known{
