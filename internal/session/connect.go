@@ -248,16 +248,8 @@ func (s *Session) admit(a Admission, fx *Effects) {
 // policy changes: what is sent to the broker is what the policy in force
 // allows.
 func (s *Session) redecide(fx *Effects) {
-	st := s.start
-	if v := s.subj.Connect(nil); !v.Allowed() {
-		s.refused(st.h, st.pos, v.Reason, v.Rule, fx)
-		return
-	}
-	if !st.c.HasWill {
-		return
-	}
-	before, reported := st.will, len(fx.Events)
-	if s.decideWill(fx) && st.will == before {
+	before, reported := s.start.will, len(fx.Events)
+	if s.decideConnect(fx) && s.start.will == before {
 		fx.Events = fx.Events[:reported] // nothing new
 	}
 }
