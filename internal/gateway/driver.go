@@ -97,12 +97,7 @@ func (d *driver) apply(l *local, input []byte) {
 		d.end(fx.End)
 		return
 	}
-	client := d.sides[mqtt.Client]
-	if at := int64(fx.Wake); at != 0 {
-		if due := client.Due(); due == 0 || at < due {
-			client.SetTimer(at)
-		}
-	}
+	d.wakeAt(fx.Wake)
 	for side := range d.sides {
 		d.pause[side] = fx.Pause[side]
 		if !fx.Pause[side] && d.waits[side] && d.sides[side] != nil {
@@ -117,6 +112,17 @@ func (d *driver) apply(l *local, input []byte) {
 	case session.NeedDial:
 		d.ticket = fx.Ticket
 		d.connect()
+	}
+}
+
+// wakeAt has Timer called then at the latest; 0: not needed.
+func (d *driver) wakeAt(at session.Time) {
+	client := d.sides[mqtt.Client]
+	if at == 0 || client == nil {
+		return
+	}
+	if due := client.Due(); due == 0 || int64(at) < due {
+		client.SetTimer(int64(at))
 	}
 }
 
@@ -222,7 +228,7 @@ func (d *driver) Connected(netloop.Conn, error) {}
 // Held tells the session that it is we who do not read.
 func (d *driver) Held(c netloop.Conn, stopped bool) {
 	if c == d.sides[mqtt.Client] {
-		d.s.Hold(d.now(c), stopped)
+		d.wakeAt(d.s.Hold(d.now(c), stopped))
 	}
 }
 

@@ -179,6 +179,9 @@ func (r *rig) wait(d session.Time) {
 	r.now = until
 }
 
+// hold is a driver that stops reading from the client, or resumes.
+func (r *rig) hold(stopped bool) { r.fx.Wake = r.s.Hold(r.now, stopped) }
+
 // do performs a step, its bytes by way of feed.
 func (r *rig) do(s *testkit.Step, feed func(from mqtt.Side, b []byte)) {
 	end := func(e session.End) { r.call(nil, mqtt.Client, func() { r.s.End(r.now, e, &r.fx) }) }

@@ -15,14 +15,17 @@ const (
 )
 
 // Hold tells that the driver stopped (true) or resumed (false) reading from the
-// client: back-pressure is not the client's silence. Pauses that Effects asked
-// for are known already.
-func (s *Session) Hold(now Time, stopped bool) {
+// client: back-pressure is not the client's silence, and the broker goes on
+// hearing from us. It returns when to call Tick, as Effects.Wake. Pauses that
+// Effects asked for are known already.
+func (s *Session) Hold(now Time, stopped bool) (wake Time) {
 	s.now = now
 	if s.driverHolds && !stopped {
 		s.heard = now
 	}
 	s.driverHolds = stopped
+	s.wakeEarlier()
+	return s.wake
 }
 
 // Tick does what is due.

@@ -300,12 +300,12 @@ func TestFiltersThatWaitAreBounded(t *testing.T) {
 
 func TestBackPressureIsNotSilence(t *testing.T) {
 	r := openRig(t, policy.DoorGateway, mqtt.V5, plainConfig) // keep alive 60
-	r.s.Hold(r.now, true)
+	r.hold(true)
 	for range 20 {
 		r.wait(20 * session.Second)
 		r.feed(mqtt.Broker, testkit.Pingresp())
 	}
-	r.s.Hold(r.now, false)
+	r.hold(false)
 	r.wait(40 * session.Second)
 	r.feed(mqtt.Broker, testkit.Pingresp())
 	r.wait(40 * session.Second)
@@ -323,8 +323,9 @@ func TestBackPressureIsNotSilence(t *testing.T) {
 func TestHeldClientKeepsTheBrokerFed(t *testing.T) {
 	r := openRig(t, policy.DoorGateway, mqtt.V5, plainConfig)
 	r.out = [2][]byte{}
-	r.s.Hold(r.now, true)
-	r.call(nil, mqtt.Client, func() { r.s.Tick(r.now, &r.fx) })
+	if r.hold(true); r.fx.Wake != r.now+30*session.Second {
+		t.Fatalf("wants to be woken in %d s, want half the keep alive", (r.fx.Wake-r.now)/session.Second)
+	}
 	r.wait(31 * session.Second)
 	if !bytes.Equal(r.out[mqtt.Broker], testkit.Pingreq()) {
 		t.Errorf("sent % x", r.out[mqtt.Broker])
