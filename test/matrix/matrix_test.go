@@ -164,11 +164,14 @@ func compare(t *testing.T, sc *script, c *client, r *running, g *gateway, scheme
 		direct, res.noDirect = want, true
 	}
 	through := play(sc, scene(g.url(scheme)))
-	res.direct, res.through = direct == want, through == want
 	k := knownFor(res)
 	if k != nil {
 		res.note = k.note
+		if k.anyOrder {
+			direct, through, want = sorted(direct), sorted(through), sorted(want)
+		}
 	}
+	res.direct, res.through = direct == want, through == want
 	switch {
 	case through != direct && (k == nil || !k.through):
 		t.Errorf("through the gateway\n  %s\ndirectly\n  %s", indent(through), indent(direct))
@@ -180,6 +183,12 @@ func compare(t *testing.T, sc *script, c *client, r *running, g *gateway, scheme
 	return res
 }
 
+func sorted(s string) string {
+	lines := strings.Split(s, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
 func indent(s string) string { return strings.ReplaceAll(s, "\n", "\n  ") }
 
 // known is a difference that is not a defect of the gateway.
@@ -188,9 +197,22 @@ type known struct {
 	note                                    string
 	through                                 bool // the two outcomes differ as well
 	sometimes                               bool // and sometimes all is well
+	anyOrder                                bool // of lines: the outcomes differ in nothing else
 }
 
 var knownDifferences = []*known{
+	{
+		broker: "Mochi", script: "properties", through: true, sometimes: true,
+		note: "Mochi 2.7 answers a PUBLISH that has user properties with a reason code that PUBACK does not have (0x01) where the quality of service is 1. Some clients overlook it; the gateway ends the connection, as it does for every broken packet of a broker.",
+	},
+	{
+		client: "mosquitto", broker: "Mochi", script: "session", through: true, sometimes: true,
+		note: "Mochi 2.7 refuses a SUBSCRIBE whose packet id it uses itself for a message to that client (0x91, in MQTT 3.1.1 too), which befalls a client that comes back and subscribes again.",
+	},
+	{
+		broker: "Mochi", script: "session", anyOrder: true, sometimes: true,
+		note: "Mochi 2.7 delivers the messages that it kept in any order.",
+	},
 	{
 		client: "Paho C", script: "round trip", scheme: "ws", through: true, sometimes: true,
 		note: "Paho C 1.3 leaves packets lying that come together in one WebSocket frame until more comes; the gateway sends several in one.",

@@ -123,7 +123,7 @@ func right(sc *script, c *client, version string, qos byte) string {
 	case "shared":
 		granted(1)
 		granted(1)
-		out = append(out, "both members, 20 messages, each once")
+		out = append(out, "20 messages, each once")
 	case "large":
 		granted(1)
 		saw(large("T"))
@@ -360,11 +360,8 @@ func shared(s *scene) error {
 		s.say("%d and %d messages, %d different", count[0], count[1], len(seen))
 		return nil
 	}
-	if count[0] == 0 || count[1] == 0 {
-		s.say("one member alone, %d messages, each once", inBurst)
-		return nil
-	}
-	s.say("both members, %d messages, each once", inBurst)
+	// How it deals them out is the broker's business.
+	s.say("%d messages, each once", inBurst)
 	return nil
 }
 

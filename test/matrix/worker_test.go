@@ -74,10 +74,15 @@ func (w *workerProcess) stop() {
 	if w.cmd == nil {
 		return
 	}
+	w.end()
+}
+
+func (w *workerProcess) end() {
 	w.in.Close()
 	for range w.lines { // to its end
 	}
 	_ = w.cmd.Wait() // how a worker ends is of no interest
+	w.cmd = nil
 }
 
 // answer is what any operation yields.
@@ -127,6 +132,9 @@ func (w *workerProcess) ask(r request) (answer, error) {
 			return a, fmt.Errorf("%s answered %q: %w", w.file, line, err)
 		}
 	case <-limit.C:
+		// A late answer is not to be taken for the next.
+		_ = w.cmd.Process.Kill()
+		w.end()
 		return a, fmt.Errorf("%s does not answer to %s\n%s", w.file, r.Op, tail(w.log.String(), 20))
 	}
 	if a.Error != "" {

@@ -22,6 +22,16 @@ function until (c, what, ok) {
   })
 }
 
+// unlessGone waits for p, which is never settled when the connection is lost.
+async function unlessGone (c, p) {
+  let settled = false
+  const done = () => { settled = true; c.listeners.forEach(f => f()) }
+  p.then(done, done)
+  await until(c, 'the answer', () => settled || c.gone)
+  if (!settled) throw new Error(c.gone)
+  return p
+}
+
 function properties (m) {
   const p = {}
   if ('content_type' in m) p.contentType = m.content_type
@@ -73,17 +83,16 @@ const ops = {
     return { code: c.connack.reasonCode ?? c.connack.returnCode, present: c.connack.sessionPresent }
   },
   async subscribe (job) {
-    const { client } = connections[job.conn]
-    const granted = await new Promise((resolve, reject) => {
-      client.subscribe(job.filters, { qos: job.qos }, (err, granted, packet) => packet ? resolve(packet.granted) : reject(err || new Error('no SUBACK')))
-    })
-    return { granted }
+    const c = connections[job.conn]
+    return { granted: await unlessGone(c, new Promise((resolve, reject) => {
+      c.client.subscribe(job.filters, { qos: job.qos }, (err, granted, packet) => packet ? resolve(packet.granted) : reject(err || new Error('no SUBACK')))
+    })) }
   },
   async publish (job) {
-    const { client } = connections[job.conn]
-    await Promise.all(job.messages.map(m => client.publishAsync(m.topic, m.payload, {
+    const c = connections[job.conn]
+    await unlessGone(c, Promise.all(job.messages.map(m => c.client.publishAsync(m.topic, m.payload, {
       qos: m.qos, retain: m.retain, properties: job.version === '5.0' ? properties(m) : undefined
-    })))
+    }))))
     return {}
   },
   async receive (job) {
