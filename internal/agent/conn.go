@@ -24,7 +24,8 @@ const (
 )
 
 // conn is one connection of a proxy. One goroutine reads and decides; whoever
-// has an answer queues it, and one at a time writes.
+// has an answer queues it, and one at a time writes. Over gRPC it is a stream,
+// or a call: then nc and reader are nil, and the answers go another way.
 type conn struct {
 	// Fixed.
 	agent  *Agent
@@ -290,8 +291,11 @@ func (c *conn) resumed(p *pending, d *decision) {
 	c.mu.Lock()
 	delete(c.waiting, p)
 	c.mu.Unlock()
+	p.outcome = d
 	if d != nil {
 		c.agent.stats.decided(d)
+	}
+	if d != nil && c.nc != nil {
 		ans := d.answer(c.generation(), p.id)
 		c.send(&ans, p.arrived)
 		c.agent.checks.Go(c.flush) // never under the lock of a WebSocket

@@ -251,6 +251,9 @@ func (c *conn) internal() decision {
 // unknown decides a frame of a WebSocket that is not in the table.
 func (c *conn) unknown(set *settings, e *event) decision {
 	a, f := c.agent, e.frame
+	if f.Unnumbered {
+		f.Index = a.table.begun(c.key)[e.side]
+	}
 	switch {
 	case f.Opcode.Control() && (!f.Fin || len(e.data) > maxControl):
 		return c.refuseUnknown(set, policy.ReasonProtocol, closeProtocol, "control-frame")
@@ -358,18 +361,25 @@ func (c *conn) cancel(b []byte) {
 		return
 	}
 	c.mu.Lock()
-	var given []*pending
-	for p := range c.waiting {
-		if string(p.id) == e.CorrelationID {
-			given = append(given, p)
-		}
-	}
 	// The id stands at the end of each answer of ours.
 	tail := append(wire.AppendEscaped([]byte(`"correlation_id":"`), []byte(e.CorrelationID)), `"}}}`...)
 	c.takeBack(func(m mark) bool {
 		ans := c.out[m.from:m.till]
 		return len(ans) >= len(tail) && slices.Equal(ans[len(ans)-len(tail):], tail)
 	})
+	c.mu.Unlock()
+	c.giveUp(e.CorrelationID)
+}
+
+// giveUp gives up the events with an id that wait for a check.
+func (c *conn) giveUp(id string) {
+	c.mu.Lock()
+	var given []*pending
+	for p := range c.waiting {
+		if string(p.id) == id {
+			given = append(given, p)
+		}
+	}
 	c.mu.Unlock()
 	for _, p := range given {
 		p.cancel()
@@ -378,28 +388,36 @@ func (c *conn) cancel(b []byte) {
 
 // handshake answers a handshake, each time it comes.
 func (c *conn) handshake(b []byte) bool {
-	a := c.agent
 	var h wire.Handshake
-	reason := ""
-	if err := h.Parse(b); err != nil {
-		reason = "the handshake cannot be read"
-	} else if !slices.Contains(h.SupportedVersions, 2) {
-		reason = "this agent speaks version 2 of the protocol here"
-	} else if err := a.push(h.Config); err != nil {
-		reason = err.Error()
+	err := h.Parse(b)
+	if err != nil {
+		err = errors.New("the handshake cannot be read")
 	}
-	w := a.welcome()
-	if reason != "" {
-		w.Success, w.Error = false, &reason
-	}
+	w := c.agent.greet(&h, err, c.agent.push)
 	c.write(w.AppendMessage)
 	if w.Success {
 		c.v2.Store(true)
-		a.log.Debug("proxy connected", "proxy_id", h.ProxyID, "proxy_version", h.ProxyVersion)
-	} else {
-		a.log.Warn("proxy refused", "proxy_id", h.ProxyID, "proxy_version", h.ProxyVersion, "reason", reason)
 	}
 	return w.Success
+}
+
+// greet decides about a proxy that shakes hands; err is what is wrong already.
+func (a *Agent) greet(h *wire.Handshake, err error, push func(json.RawMessage) error) wire.Welcome {
+	if err == nil && !slices.Contains(h.SupportedVersions, 2) {
+		err = errors.New("this agent speaks version 2 of the protocol here")
+	}
+	if err == nil {
+		err = push(h.Config)
+	}
+	w := a.welcome()
+	if err != nil {
+		reason := err.Error()
+		w.Success, w.Error = false, &reason
+		a.log.Warn("proxy refused", "proxy_id", h.ProxyID, "proxy_version", h.ProxyVersion, "reason", reason)
+		return w
+	}
+	a.log.Debug("proxy connected", "proxy_id", h.ProxyID, "proxy_version", h.ProxyVersion)
+	return w
 }
 
 // welcome is the answer to a handshake.

@@ -26,6 +26,7 @@ type pending struct {
 	note    note
 
 	done     chan struct{} // closed when the answer is queued, or there will be none
+	outcome  *decision     // valid when done is closed; nil: no answer
 	finished bool          // guarded by ws.mu
 }
 

@@ -26,48 +26,61 @@ const (
 
 const extensionsHeader = "sec-websocket-extensions"
 
-// requestHeaders decides a request: upgrades on our routes must be such that
-// the proxy will show us their frames.
+// requestHeaders answers a request.
 func (c *conn) requestHeaders(b []byte) bool {
-	a := c.agent
-	set := a.settings.Load()
 	var h wire.Headers
 	if err := h.Parse(b); err != nil {
-		a.stats.unreadable.Add(1)
-		id := h.CorrelationID
-		if id == "" {
+		if h.CorrelationID == "" {
 			var ok bool
-			if id, ok = wire.CorrelationID(b); !ok {
+			if h.CorrelationID, ok = wire.CorrelationID(b); !ok {
+				c.agent.stats.unreadable.Add(1)
 				return false
 			}
 		}
-		c.refuseUpgrade(set, id, &h, policy.ReasonUninspectable, "unreadable-event", adviseUnreadable)
+		ans := c.agent.unreadableRequest(&h)
+		c.answer(&ans)
 		return true
 	}
+	ans := c.agent.request(&h)
+	c.answer(&ans)
+	return true
+}
+
+// answer queues an answer to the message at hand.
+func (c *conn) answer(ans *wire.Answer) {
+	ans.Version = c.generation()
+	c.send(ans, c.arrived)
+}
+
+// unreadableRequest refuses a request of which only the id could be read.
+func (a *Agent) unreadableRequest(h *wire.Headers) wire.Answer {
+	a.stats.unreadable.Add(1)
+	return a.refuseUpgrade(a.settings.Load(), h, policy.ReasonUninspectable, "unreadable-event", adviseUnreadable)
+}
+
+// request decides a request: upgrades on our routes must be such that the proxy
+// will show us their frames.
+func (a *Agent) request(h *wire.Headers) wire.Answer {
+	set := a.settings.Load()
+	ans := wire.Answer{CorrelationID: []byte(h.CorrelationID)}
 	if a.table.byID(h.CorrelationID) != nil {
 		// On any route, upgrade or not: the proxy would mix up the answers.
-		c.refuseUpgrade(set, h.CorrelationID, &h, policy.ReasonUpgrade, "correlation-id", adviseID)
-		return true
+		return a.refuseUpgrade(set, h, policy.ReasonUpgrade, "correlation-id", adviseID)
 	}
-	if !set.serves([]byte(h.Route), h.HasRoute) || !upgrades(&h) {
-		c.answerOther([]byte(h.CorrelationID))
-		return true
+	if !set.serves([]byte(h.Route), h.HasRoute) || !upgrades(h) {
+		return ans
 	}
 	a.sees(h.Route)
-	ans := wire.Answer{Version: c.generation(), CorrelationID: []byte(h.CorrelationID)}
 	extensions := h.Values[extensionsHeader]
 	switch {
 	case !set.allowExtensions && slices.ContainsFunc(extensions, compresses):
-		c.refuseUpgrade(set, h.CorrelationID, &h, policy.ReasonUpgrade, "permessage-deflate", adviseCompression)
-		return true
+		return a.refuseUpgrade(set, h, policy.ReasonUpgrade, "permessage-deflate", adviseCompression)
 	case set.requireSubprotocol && !set.subprotocol(h.Tokens("sec-websocket-protocol")):
-		c.refuseUpgrade(set, h.CorrelationID, &h, policy.ReasonUpgrade, "subprotocol", adviseSubprotocol)
-		return true
+		return a.refuseUpgrade(set, h, policy.ReasonUpgrade, "subprotocol", adviseSubprotocol)
 	case len(extensions) > 0 && !set.allowExtensions && set.block:
 		ans.RemoveHeaders = []string{extensionsHeader}
 	}
-	c.send(&ans, c.arrived)
-	return true
+	return ans
 }
 
 // upgrades reports whether a request asks for a WebSocket.
@@ -87,16 +100,15 @@ func (s *settings) subprotocol(offered []string) bool {
 
 // refuseUpgrade refuses a request with both decisions, so that the proxy
 // refuses whatever event it takes the answer for.
-func (c *conn) refuseUpgrade(set *settings, id string, h *wire.Headers, r policy.Reason, check, advice string) {
-	a := c.agent
-	n := a.block(set, id, parseAddr([]byte(h.ClientIP)), r, check)
-	ans := wire.Answer{Version: c.generation(), CorrelationID: []byte(id), Tags: n.tags}
+func (a *Agent) refuseUpgrade(set *settings, h *wire.Headers, r policy.Reason, check, advice string) wire.Answer {
+	n := a.block(set, h.CorrelationID, parseAddr([]byte(h.ClientIP)), r, check)
+	ans := wire.Answer{CorrelationID: []byte(h.CorrelationID), Tags: n.tags}
 	if set.block {
 		a.stats.upgradesRefused.Add(1)
 		ans.Block, ans.Body = 400, advice
 		ans.Frame, ans.WebSocket, ans.Code, ans.Reason = true, wire.WSClose, closePolicy, r.Tag()
 	}
-	c.send(&ans, c.arrived)
+	return ans
 }
 
 // maxRoutes bounds what is remembered of upgrades.

@@ -86,7 +86,10 @@ func (ws *webSocket) live(c *conn, e *event) (d decision, again bool) {
 // frame decides a frame. The caller holds mu.
 func (ws *webSocket) frame(c *conn, e *event) decision {
 	a, f := c.agent, e.frame
-	restart := f.ClientToServer && f.Index == 0 && ws.next[mqtt.Client] != 0
+	if f.Unnumbered {
+		f.Index = ws.next[e.side]
+	}
+	restart := !f.Unnumbered && f.ClientToServer && f.Index == 0 && ws.next[mqtt.Client] != 0
 	switch {
 	case ws.opaque:
 		ws.seen = e.arrived

@@ -26,6 +26,9 @@ func (o Opcode) String() string {
 // Control reports whether o is one of close, ping, pong.
 func (o Opcode) Control() bool { return o >= OpClose }
 
+// OpcodeNamed reads a name; one that is not known is reserved.
+func OpcodeNamed(name string) Opcode { return opcode([]byte(name)) }
+
 // opcode reads a name; one that is not known is reserved.
 func opcode(name []byte) Opcode {
 	switch string(name) {
@@ -57,6 +60,10 @@ type Frame struct {
 	Route          []byte
 	HasRoute       bool
 	ClientIP       []byte
+
+	// Set by who makes a frame of another transport's event.
+	Raw        bool // Data is the payload itself
+	Unnumbered bool // Index is not known: the transport does not carry it
 }
 
 // Errors of events.
@@ -70,6 +77,9 @@ var strict = base64.StdEncoding.Strict()
 // AppendData appends the decoded data to dst. Only the one canonical spelling
 // is accepted: no line breaks, no missing padding, no stray bits.
 func (f *Frame) AppendData(dst []byte) ([]byte, error) {
+	if f.Raw {
+		return append(dst, f.Data...), nil
+	}
 	n := len(dst)
 	dst, err := strict.AppendDecode(dst, f.Data)
 	if err != nil {
