@@ -37,11 +37,11 @@ func (s *Subject) aclTopic(check string, set *topic.Set, name []byte, v *Verdict
 }
 
 func (s *Subject) aclPublish(m *Message, v *Verdict, tr *Trace) bool {
-	return s.aclTopic("acl", &s.bound.publish, m.Topic, v, tr)
+	return s.aclTopic("acl", s.bound.publish, m.Topic, v, tr)
 }
 
 func (s *Subject) aclDeliver(name []byte, v *Verdict, tr *Trace) {
-	s.aclTopic("acl", &s.bound.subscribe, name, v, tr)
+	s.aclTopic("acl", s.bound.subscribe, name, v, tr)
 }
 
 // aclResponse asks that the sender could itself publish or subscribe where it

@@ -3,16 +3,14 @@ package policy
 import (
 	"sync"
 	"weak"
-
-	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/topic"
 )
 
 // bound is what identities to which the same rules apply have in common. It is
 // immutable but for the ceiling, which is worked out when it is first asked
 // for.
 type bound struct {
-	publish, subscribe, unsubscribe topic.Set
-	connect                         RuleRef // decides CONNECT; RuleNone: no rule speaks about it
+	sets
+	connect RuleRef // decides CONNECT; RuleNone: no rule speaks about it
 
 	ceiling sync.Once
 	// Guarded by ceiling.

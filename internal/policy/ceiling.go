@@ -32,7 +32,7 @@ func (s *Subject) Ceiling() (qos byte, retain bool) {
 // As with Set.Decide: a topic t that rule and filter match is decided as the
 // word in which they meet is, because what matches that word matches t.
 func (s *Subject) topics(filters []string, depth int, visit func(w topic.Word, rule RuleRef) bool) (all bool) {
-	set := &s.bound.publish
+	set := s.bound.publish
 	acl := s.engine.cfg.ACL.Enabled
 	if !acl { // everything is allowed, "$" too
 		open := []topic.Entry{{Pattern: "#", Allow: true}, {Pattern: "$/#", Allow: true}}

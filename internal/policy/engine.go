@@ -22,11 +22,11 @@ type Engine struct {
 
 	// Rules to look at when binding, by the most telling thing they ask for, each
 	// list in evaluation order. rest holds all others but those that hold for
-	// everybody and have no templates: their patterns are in everybody.
+	// everybody and have no templates: their patterns are in everybody, as Shared.
 	byUsername, byClientID, byGroup map[string][]int32
 	rest                            []int32
-	everybody                       patterns
-	everybodyDenied                 func() patterns // only of denying rules, built when first asked for
+	everybody                       sets
+	everybodyDenied                 func() sets // only of denying rules, built when first asked for
 
 	namesConnect bool // some rule speaks about CONNECT
 	regexes      map[string]*regex
@@ -38,9 +38,8 @@ type Engine struct {
 	bound boundCache
 }
 
-// patterns are the patterns of a set of rules by action; nil where there are
-// none.
-type patterns struct{ publish, subscribe, unsubscribe *topic.Index }
+// sets are what decides each action. They are one where that comes out the same.
+type sets struct{ publish, subscribe, unsubscribe *topic.Set }
 
 // Compile builds the engine of a checked configuration. It fails only on what
 // Load cannot see, and on more than MaxRules rules.
@@ -76,7 +75,7 @@ func Compile(cfg *config.Config) (*Engine, error) {
 		e.namesConnect = e.namesConnect || e.rules[i].actions&actConnect != 0
 	}
 	e.everybody = e.forEverybody(func(*rule) bool { return true })
-	e.everybodyDenied = sync.OnceValue(func() patterns {
+	e.everybodyDenied = sync.OnceValue(func() sets {
 		return e.forEverybody(func(r *rule) bool { return !r.allow })
 	})
 	if cfg.General.FailOpen || !cfg.General.BlockMode { // else nobody is unverified
@@ -92,8 +91,9 @@ func Compile(cfg *config.Config) (*Engine, error) {
 	return e, nil
 }
 
-// forEverybody are the patterns that need no binding, of the rules that count.
-func (e *Engine) forEverybody(counts func(*rule) bool) patterns {
+// forEverybody are the sets of those for whom no other rules hold, of the rules
+// that count.
+func (e *Engine) forEverybody(counts func(*rule) bool) sets {
 	var b builder
 	for i := range e.rules {
 		r := &e.rules[i]
@@ -106,7 +106,15 @@ func (e *Engine) forEverybody(counts func(*rule) bool) patterns {
 			}
 		}
 	}
-	return b.build()
+	shared := func(entries []topic.Entry, byDefault bool) *topic.Set {
+		return &topic.Set{Shared: topic.NewIndex(entries), Default: byDefault}
+	}
+	byDefault := e.cfg.ACL.DefaultAction == "allow"
+	all := sets{publish: shared(b.publish, byDefault), unsubscribe: shared(b.unsubscribe, false)}
+	if all.subscribe = all.publish; b.differ {
+		all.subscribe = shared(b.subscribe, byDefault)
+	}
+	return all
 }
 
 // file puts a rule where Bind finds it.
@@ -154,29 +162,26 @@ func (b *builder) add(r *rule, rank int, pattern string) {
 	}
 }
 
-// sets are the patterns as sets of their own.
-func (b *builder) sets() (publish, subscribe, unsubscribe topic.Set) {
-	set := func(entries []topic.Entry) topic.Set {
-		if len(entries) <= topic.MaxFew {
-			return topic.Set{Few: slices.Clone(entries)} // without room to grow
-		}
-		return topic.Set{Own: topic.NewIndex(entries)}
+// over are the patterns on top of those for everybody.
+func (b *builder) over(everybody sets) sets {
+	all := sets{publish: over(b.publish, everybody.publish), unsubscribe: over(b.unsubscribe, everybody.unsubscribe)}
+	if all.subscribe = all.publish; b.differ || everybody.subscribe != everybody.publish {
+		all.subscribe = over(b.subscribe, everybody.subscribe)
 	}
-	publish, unsubscribe = set(b.publish), set(b.unsubscribe)
-	if subscribe = publish; b.differ {
-		subscribe = set(b.subscribe)
-	}
-	return publish, subscribe, unsubscribe
+	return all
 }
 
-func (b *builder) build() patterns {
-	p := patterns{publish: topic.NewIndex(b.publish), unsubscribe: topic.NewIndex(b.unsubscribe)}
-	if b.differ {
-		p.subscribe = topic.NewIndex(b.subscribe)
-	} else {
-		p.subscribe = p.publish
+func over(entries []topic.Entry, everybody *topic.Set) *topic.Set {
+	if len(entries) == 0 {
+		return everybody
 	}
-	return p
+	s := *everybody
+	if len(entries) <= topic.MaxFew {
+		s.Few = slices.Clone(entries) // without room to grow
+	} else {
+		s.Own = topic.NewIndex(entries)
+	}
+	return &s
 }
 
 // Config is the configuration the engine was compiled from.
@@ -214,8 +219,20 @@ func (e *Engine) Bind(id Identity) *Subject {
 		b.memo = make([]int8, e.memos)
 	}
 	matched := e.matching(&b)
-	s.bound = e.bound.get(e.bindingKey(&b, matched), func() *bound { return e.bind(&b, matched) })
+	if e.uses(matched)&valueClientID != 0 {
+		s.bound = e.bind(&b, matched) // nobody shares it, and remembering it costs more than itself
+	} else {
+		s.bound = e.bound.get(e.bindingKey(&b, matched), func() *bound { return e.bind(&b, matched) })
+	}
 	return s
+}
+
+// uses is what the patterns of rules are filled with.
+func (e *Engine) uses(rules []int32) (v values) {
+	for _, i := range rules {
+		v |= e.rules[i].values
+	}
+	return v
 }
 
 // groupsInForce are the groups that rules see.
@@ -259,7 +276,7 @@ func (e *Engine) matching(b *binding) []int32 {
 }
 
 // bindingKey is equal for bindings that come out the same: the same rules, and
-// the same values in their patterns.
+// the same values in their patterns, which hold no client id.
 func (e *Engine) bindingKey(b *binding, matched []int32) string {
 	key := make([]byte, 0, 64+3*len(matched))
 	if b.id.Standing == Unverified {
@@ -267,10 +284,9 @@ func (e *Engine) bindingKey(b *binding, matched []int32) string {
 	} else {
 		key = append(key, 0)
 	}
-	var used values
+	used := e.uses(matched)
 	for _, i := range matched {
 		key = binary.AppendUvarint(key, uint64(i)+1)
-		used |= e.rules[i].values
 	}
 	key = append(key, 0)
 	add := func(s string) {
@@ -279,9 +295,6 @@ func (e *Engine) bindingKey(b *binding, matched []int32) string {
 	}
 	if used&valueUsername != 0 {
 		add(b.id.Username)
-	}
-	if used&valueClientID != 0 {
-		add(b.id.ClientID)
 	}
 	if used&valueGroup != 0 {
 		for _, g := range slices.Sorted(slices.Values(b.groups)) {
@@ -322,11 +335,5 @@ func (e *Engine) bind(b *binding, matched []int32) *bound {
 	if !e.namesConnect {
 		connect = RuleNone
 	}
-	bd := &bound{connect: connect}
-	bd.publish, bd.subscribe, bd.unsubscribe = own.sets()
-	byDefault := e.cfg.ACL.DefaultAction == "allow"
-	bd.publish.Shared, bd.publish.Default = shared.publish, byDefault
-	bd.subscribe.Shared, bd.subscribe.Default = shared.subscribe, byDefault
-	bd.unsubscribe.Shared = shared.unsubscribe
-	return bd
+	return &bound{sets: own.over(shared), connect: connect}
 }

@@ -52,7 +52,7 @@ func TestEqualBindingsAreShared(t *testing.T) {
 
 // TestBoundCacheIsBounded binds many identities whose subjects are dropped.
 func TestBoundCacheIsBounded(t *testing.T) {
-	e := compile(t, withRules(config.Rule{Topics: []string{"own/%c/#"}, Decision: "allow"}))
+	e := compile(t, withRules(config.Rule{Topics: []string{"own/%u/#"}, Decision: "allow"}))
 	kept := e.Bind(user("kept"))
 	most := 0
 	for i := range 40 {
