@@ -22,6 +22,10 @@ func (ws *webSocket) report(a *Agent, fx *session.Effects, split bool) note {
 	now := time.Now()
 	for i := range fx.Events {
 		e := &fx.Events[i]
+		if e.Count > 0 { // no new one
+			a.audit.Emit(ws.who.Event(ws.sess, e, now))
+			continue
+		}
 		a.stats.count(e.Kind)
 		if split && e.Kind == session.KindBlocked && ws.repeated(a, e, now) {
 			// Clients that cut packets into frames reconnect and send the same
@@ -31,7 +35,9 @@ func (ws *webSocket) report(a *Agent, fx *session.Effects, split bool) note {
 		}
 		out := ws.who.Event(ws.sess, e, now)
 		n = n.or(note{tags: out.Tags, rule: out.Rule, rank: rankOf(e.Kind)})
-		a.audit.Emit(out)
+		if !a.audit.Skips(e) {
+			a.audit.Emit(out)
+		}
 	}
 	return n
 }

@@ -43,6 +43,7 @@ type Event struct {
 	QoS           *int      `json:"qos,omitempty"`
 	Retain        *bool     `json:"retain,omitempty"`
 	PayloadBytes  *int      `json:"payload_bytes,omitempty"`
+	Count         uint64    `json:"count,omitempty"` // so many like an earlier one of the connection were not written
 	DurationUS    int64     `json:"duration_us,omitempty"`
 	// mqtt,disconnect
 	EndedBy       string  `json:"ended_by,omitempty"`  // client|broker|policy|gateway
@@ -55,6 +56,8 @@ type Event struct {
 	ConnectedSecs float64 `json:"connected_secs,omitempty"` // to the millisecond
 	// mqtt,audit-dropped: how many events before this one are missing.
 	Dropped uint64 `json:"dropped,omitempty"`
+
+	repeat bool // counted: not written unless everything is
 }
 
 // Conn is what every event of a connection has in common.
@@ -90,6 +93,7 @@ func (c *Conn) event(
 	out := Event{
 		Time: now.UTC(), Tags: tags(e.Kind, e.Reason), Decision: e.Decision.String(), Reason: e.Reason.Tag(),
 		Door: c.Door.String(), Listener: c.Listener, Connection: c.ID, CorrelationID: c.CorrelationID,
+		Count: e.Count, repeat: e.Repeat,
 	}
 	out.Event = strings.Join(out.Tags, ",")
 	if c.Addr.IsValid() {
@@ -115,6 +119,7 @@ func (c *Conn) event(
 		out.Filters = append(out.Filters, string(f))
 	}
 	switch {
+	case e.Count > 0: // of many messages
 	case e.Packet == mqtt.PUBLISH, e.Topic != nil: // or a will
 		qos, retain, size := int(e.QoS), e.Retain, e.PayloadBytes
 		out.QoS, out.Retain, out.PayloadBytes = &qos, &retain, &size

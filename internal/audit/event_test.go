@@ -105,6 +105,14 @@ func kinds(t *testing.T) []named {
 	add("delivery filtered", gateway, verified, with(publish, func(e *session.Event) {
 		e.Kind, e.Decision, e.Reason, e.From = session.KindDeliveryFiltered, session.DecisionDrop, policy.ReasonACL, mqtt.Broker
 	}))
+	again := with(publish, func(e *session.Event) {
+		e.Kind, e.Decision, e.Reason, e.From = session.KindDeliveryFiltered, session.DecisionDrop, policy.ReasonACL, mqtt.Broker
+		e.Repeat = true
+	})
+	add("delivery filtered again", gateway, verified, again)
+	add("deliveries filtered", gateway, verified, with(*again, func(e *session.Event) {
+		e.Topic, e.Repeat, e.Count = nil, false, 12
+	}))
 	end := func(name string, e session.End) {
 		add(name, gateway, verified, &session.Event{
 			Kind: session.KindDisconnected, Decision: session.DecisionClose, Reason: e.Reason, Rule: e.Rule,

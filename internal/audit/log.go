@@ -19,6 +19,10 @@ import (
 const (
 	// queueLength is how many events wait for the writer.
 	queueLength = 8192
+	// reserved is which part of the queue is for refusals alone: what is
+	// allowed, changed or withheld can be caused by everybody, at the speed of
+	// traffic.
+	reserved = 4 // one in four
 	// batchBytes is how much is gathered for one write while more waits.
 	batchBytes = 64 << 10
 	// closeTimeout is how long Close waits for an output that takes nothing.
@@ -36,8 +40,8 @@ const (
 // event. With "denied" it is every event that tells of something refused,
 // changed or detected, of a delivery withheld, and of a connection that was
 // ended by policy; what merely happened, a connection that was accepted or that
-// one of its ends gave up, is left out. Subscribers get every event that is
-// emitted.
+// one of its ends gave up, is left out, and what a connection repeats is
+// counted: one event a minute says how many. Subscribers get every event.
 type Log struct {
 	// Fixed after Open.
 	all     bool
@@ -117,11 +121,16 @@ func openFile(path string) (*output, error) {
 	return &output{w: f, close: f.Close}, nil
 }
 
-// Emit queues e. It never waits; after Close it does nothing.
+// Emit queues e. It never waits; after Close it does nothing. Of a queue that
+// fills up the last quarter is for refusals.
 func (l *Log) Emit(e Event) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if l.closed {
+		return
+	}
+	if len(l.queue) >= cap(l.queue)-cap(l.queue)/reserved && !e.refusal() {
+		l.dropped.Add(1)
 		return
 	}
 	select {
@@ -131,12 +140,22 @@ func (l *Log) Emit(e Event) {
 	}
 }
 
+// refusal reports an event that tells of something refused, or that would have
+// been; what is withheld from a client is not.
+func (e *Event) refusal() bool {
+	switch e.Decision {
+	case "drop", "close", "detect":
+		return e.Event != "mqtt,delivery-filtered"
+	}
+	return false
+}
+
 // Skips reports whether an event of a session would neither be written nor told
 // to a subscriber: then it need not be made, nor its writer woken. Connecting
 // and leaving are most of what happens.
 func (l *Log) Skips(e *session.Event) bool {
 	if l.all || len(*l.subs.Load()) > 0 {
-		return false
+		return l.all && e.Count > 0
 	}
 	switch e.Kind {
 	case session.KindAllowed, session.KindConnected:
@@ -144,7 +163,7 @@ func (l *Log) Skips(e *session.Event) bool {
 	case session.KindDisconnected:
 		return endings[e.End.Cause].by != "policy"
 	}
-	return false
+	return e.Repeat
 }
 
 // Wants reports whether a session need report allowed packets.
@@ -258,8 +277,11 @@ func (l *Log) write() {
 	}
 }
 
-// tell hands e to the subscribers.
+// tell hands e to the subscribers; they have had what it counts.
 func (l *Log) tell(e *Event) {
+	if e.Count > 0 {
+		return
+	}
 	for _, s := range *l.subs.Load() {
 		s.f(e)
 	}
@@ -269,7 +291,9 @@ func (l *Log) tell(e *Event) {
 func (l *Log) wants(e *Event) bool {
 	switch {
 	case l.all:
-		return true
+		return e.Count == 0
+	case e.repeat:
+		return false
 	case e.EndedBy != "":
 		return e.EndedBy == "policy"
 	case e.Decision == "allow":

@@ -144,6 +144,11 @@ func appendWhy(b []byte, e *Event) []byte {
 		b = append(b, " by "...)
 		b = append(b, e.Rule...)
 	}
+	if e.Count > 0 {
+		b = append(b, " · "...)
+		b = strconv.AppendUint(b, e.Count, 10)
+		b = append(b, " more"...)
+	}
 	if e.EndedBy != "" {
 		b = append(b, " · by "...)
 		b = append(b, e.EndedBy...)

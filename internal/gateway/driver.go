@@ -278,9 +278,7 @@ func (d *driver) Closed(c netloop.Conn, err error) {
 	}
 	if !fx.Ended && d.sides[mqtt.Client] == nil {
 		// The session wants to wait for the rest of a packet that cannot come.
-		d.report(fx.Events)
-		d.end(session.End{Cause: session.CauseClientLost})
-		return
+		d.s.Lost(now, mqtt.Client, fx)
 	}
 	d.apply(l, nil)
 }
@@ -386,10 +384,16 @@ func (d *driver) report(events []session.Event) {
 	if d.g.audit == nil {
 		return
 	}
-	if len(events) == 1 && d.g.audit.Skips(&events[0]) {
-		return
+	for i := range events {
+		if e := &events[i]; !d.g.audit.Skips(e) {
+			c := d.who()
+			d.g.audit.Emit(c.Event(d.s, e, time.Now()))
+		}
 	}
-	now := time.Now()
+}
+
+// who is what all events of d have in common.
+func (d *driver) who() audit.Conn {
 	c := audit.Conn{
 		Door: policy.DoorGateway, ID: d.g.idPrefix + strconv.FormatUint(d.id, 16), Addr: d.addr,
 		Since: d.g.started.Add(time.Duration(d.since)),
@@ -397,7 +401,5 @@ func (d *driver) report(events []session.Event) {
 	if d.door != nil {
 		c.Listener = d.door.name
 	}
-	for i := range events {
-		d.g.audit.Emit(c.Event(d.s, &events[i], now))
-	}
+	return c
 }

@@ -131,6 +131,7 @@ const (
 	RuleRetainedSize // "retained-size"
 	RulePayloadSize  // "payload-size"
 	RuleFailOpen
+	RuleOthers // "others": rules there was no place to count apart
 )
 
 // builtinNames are the names of the built-in checks, by -RuleRef.
@@ -173,6 +174,7 @@ var builtinNames = [...]string{
 	-RuleRetainedSize:        "retained-size",
 	-RulePayloadSize:         "payload-size",
 	-RuleFailOpen:            "fail-open",
+	-RuleOthers:              "others",
 }
 
 // Verdict is one decision. The zero Outcome denies; who makes a Verdict sets

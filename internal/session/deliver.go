@@ -73,7 +73,7 @@ func (s *Session) filter(m *message, r policy.Reason, rule policy.RuleRef, fx *E
 	if closes {
 		d = DecisionClose
 	}
-	s.event(fx, m.event(KindDeliveryFiltered, d, mqtt.Broker, r, rule))
+	s.often(fx, m.event(KindDeliveryFiltered, d, mqtt.Broker, r, rule))
 	s.verdict(fx, mqtt.Broker, m.h, p.QoS, m.pos, d, r, rule)
 	if closes {
 		s.ending(faultOf(CausePolicy, r, rule), fx)

@@ -94,6 +94,9 @@ func (r *rig) call(input []byte, from mqtt.Side, f func()) {
 		r.verdicts = append(r.verdicts, v)
 	}
 	for i := range r.fx.Events {
+		if r.fx.Events[i].Count > 0 {
+			continue // no new one
+		}
 		r.events = append(r.events, tags(&r.fx.Events[i]))
 	}
 	if r.fx.Ended {

@@ -146,6 +146,7 @@ func (s *Session) finishEnd(e End, fx *Effects) {
 	}
 	s.farewell(e, fx)
 	s.state = stateEnded
+	s.tellRepeats(true, fx)
 	fx.Ended, fx.End = true, e
 	if s.subj != nil && !s.refusal {
 		s.event(fx, Event{
@@ -154,7 +155,7 @@ func (s *Session) finishEnd(e End, fx *Effects) {
 		})
 	}
 	// A driver may keep the session for its counters and identity.
-	s.start, s.alias, s.ex, s.filtered, s.requests, s.held, s.queue = nil, nil, nil, nil, nil, nil, nil
+	s.start, s.alias, s.ex, s.filtered, s.requests, s.held, s.queue, s.repeats = nil, nil, nil, nil, nil, nil, nil, nil
 	s.half, s.wake, s.deadline, s.end = [2]half{}, 0, 0, nil
 }
 

@@ -37,7 +37,12 @@ type Event struct {
 	QoS          byte
 	Retain       bool
 	PayloadBytes int
-	End          End // KindDisconnected
+	// Repeat: what stays the same of it was reported less than a minute ago and
+	// it is counted: who keeps a record can leave it out. A later event has the
+	// Count, and no topic or filters: so many were repeats.
+	Repeat bool
+	Count  uint64
+	End    End // KindDisconnected
 }
 
 // Counters is what a session counted, for the disconnect event and metrics.

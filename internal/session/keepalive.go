@@ -32,6 +32,7 @@ func (s *Session) Hold(now Time, stopped bool) (wake Time) {
 func (s *Session) Tick(now Time, fx *Effects) {
 	s.now = now
 	s.due(fx)
+	s.tellRepeats(false, fx)
 	if s.state != stateEnded {
 		s.schedule()
 	}
@@ -142,6 +143,7 @@ func (s *Session) schedule() {
 			s.wake = 0
 		}
 	}
+	s.earlier(s.repeatsAt())
 }
 
 func (s *Session) earlier(at Time) {

@@ -200,10 +200,10 @@ func (s *Session) reportChange(m *message, v policy.Verdict, qos byte, strip boo
 		d, lowered, stripped = DecisionAllow, KindQoSOverLimit, KindRetainedOverLimit
 	}
 	if qos < m.p.QoS {
-		s.event(fx, m.event(lowered, d, mqtt.Client, policy.ReasonQoS, v.Modifier))
+		s.often(fx, m.event(lowered, d, mqtt.Client, policy.ReasonQoS, v.Modifier))
 	}
 	if strip {
-		s.event(fx, m.event(stripped, d, mqtt.Client, policy.ReasonRetained, v.Modifier))
+		s.often(fx, m.event(stripped, d, mqtt.Client, policy.ReasonRetained, v.Modifier))
 	}
 	return d
 }
@@ -297,7 +297,7 @@ func (s *Session) notForwarded(m *message, act action, then reply, fx *Effects) 
 			if m.p.QoS == 2 {
 				then.typ = mqtt.PUBREC
 			}
-			s.event(fx, m.event(KindBlocked, DecisionDrop, mqtt.Client, policy.ReasonProtocol, policy.RuleNone))
+			s.often(fx, m.event(KindBlocked, DecisionDrop, mqtt.Client, policy.ReasonProtocol, policy.RuleNone))
 			s.verdict(fx, mqtt.Client, m.h, m.p.QoS, m.pos, DecisionDrop, policy.ReasonProtocol, policy.RuleNone)
 			return s.dropBody(mqtt.Client, m.h, m.b, m.pos, then, fx)
 		}

@@ -61,6 +61,7 @@ type Session struct {
 	filtered *exchanges // QoS 2 of the broker that we answer ourselves
 	requests *requests
 	held     *filters // granted subscriptions
+	repeats  *repeats // what need not be told again yet
 
 	ticket      uint32
 	maxDelivery uint32    // bytes; the client's Maximum Packet Size and ours; 0: none

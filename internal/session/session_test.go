@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -447,5 +448,103 @@ func TestManyRevokedFilters(t *testing.T) {
 	}
 	if len(gone) != len(filters) || r.ended || len(r.out[mqtt.Client]) > 0 {
 		t.Errorf("%d of %d filters ended, connection ended %v", len(gone), len(filters), r.ended)
+	}
+}
+
+// TestRepeatsAreCounted has a peer that makes an event of every packet: the
+// first of each kind and rule is told at once, the others as a number a minute,
+// and what is left at the end.
+func TestRepeatsAreCounted(t *testing.T) {
+	const config = `{` + plainRules + `, "qos": {"enabled": true, "max-qos": 0},
+		"general": {"limits": {"denials-per-minute": 0}}}`
+	r := openRig(t, policy.DoorGateway, mqtt.V5, config)
+	var got []session.Event
+	collect := func() {
+		for _, e := range r.fx.Events {
+			if !e.Repeat {
+				e.Topic = bytes.Clone(e.Topic)
+				got = append(got, e)
+			}
+		}
+	}
+	take := func(want ...string) {
+		t.Helper()
+		var told []string
+		for _, e := range got {
+			if e.Kind != session.KindDisconnected {
+				told = append(told, fmt.Sprintf("%s %q %d", tags(&e), e.Topic, e.Count))
+			}
+		}
+		if got = nil; !slices.Equal(told, want) {
+			t.Errorf("told\n%s\nwant\n%s", strings.Join(told, "\n"), strings.Join(want, "\n"))
+		}
+	}
+	flood := func(n int) {
+		for range n {
+			r.feed(mqtt.Client, testkit.Publish(r.s.Connect().Version, "dev/1", 1, 7, ""))
+			collect()
+			r.feed(mqtt.Broker, testkit.Publish(r.s.Connect().Version, "secret/1", 0, 0, ""))
+			collect()
+		}
+	}
+	tick := func(d session.Time) {
+		for ; d > 0; d -= 60 * session.Second {
+			r.feed(mqtt.Client, testkit.Pingreq())
+			r.feed(mqtt.Broker, testkit.Pingresp())
+			r.now += min(d, 60*session.Second)
+			r.call(nil, mqtt.Client, func() { r.s.Tick(r.now, &r.fx) })
+			collect()
+		}
+	}
+	flood(1000)
+	take(`qos-downgraded "dev/1" 0`, `delivery-filtered "secret/1" 0`)
+	if wait := r.fx.Wake - r.now; wait <= 0 || wait > 60*session.Second {
+		t.Errorf("wakes after %d s, at most 60", wait/session.Second)
+	}
+	tick(59 * session.Second)
+	take()
+	tick(session.Second)
+	take(`qos-downgraded "" 999`, `delivery-filtered "" 999`)
+	tick(300 * session.Second)
+	take()
+	flood(3)
+	take(`qos-downgraded "dev/1" 0`, `delivery-filtered "secret/1" 0`)
+	r.feed(mqtt.Client, testkit.Disconnect(mqtt.V5, 0))
+	collect()
+	take(`qos-downgraded "" 2`, `delivery-filtered "" 2`)
+}
+
+// TestRepeatsAreBounded has more rules withhold something than are counted
+// apart.
+func TestRepeatsAreBounded(t *testing.T) {
+	var rules strings.Builder
+	for i := range 50 {
+		fmt.Fprintf(&rules, `{"name": "r%d", "topics": ["s/%d"], "decision": "deny"},`, i, i)
+	}
+	r := openRig(t, policy.DoorGateway, mqtt.V311,
+		`{"acl": {"rules": [`+rules.String()+`{"name": "all", "topics": ["#"], "decision": "allow"}]}}`)
+	told := map[string]uint64{}
+	collect := func() {
+		for i := range r.fx.Events {
+			if e := &r.fx.Events[i]; e.Kind == session.KindDeliveryFiltered && !e.Repeat {
+				told[r.engine.RuleName(e.Rule)] += max(e.Count, 1)
+			}
+		}
+	}
+	for range 2 {
+		for i := range 50 {
+			r.feed(mqtt.Broker, testkit.Publish(mqtt.V311, fmt.Sprintf("s/%d", i), 0, 0, ""))
+			collect()
+		}
+	}
+	r.feed(mqtt.Client, testkit.Disconnect(mqtt.V311, 0))
+	collect()
+	total := uint64(0)
+	for _, n := range told {
+		total += n
+	}
+	// The first of the others is told by the name of its rule.
+	if len(told) != 10 || told["r0"] != 2 || told["others"] != 83 || total != 100 {
+		t.Errorf("told %v: %d in all", told, total)
 	}
 }

@@ -91,7 +91,7 @@ func (s *Session) subscribe(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 		if !s.set.Can.Rewrite {
 			k, dec = KindQoSOverLimit, DecisionAllow
 		}
-		s.event(fx, Event{
+		s.often(fx, Event{
 			Kind: k, Decision: dec, Reason: policy.ReasonQoS, Rule: lowest.Modifier,
 			Packet: mqtt.SUBSCRIBE, From: mqtt.Client, Filters: names(d.filters, true),
 		})

@@ -1,0 +1,108 @@
+package session
+
+import "github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
+
+const (
+	// repeatTime is how often at most a connection tells the same again.
+	repeatTime = 60 * Second
+	// maxRepeats bounds the different things a connection keeps count of. What
+	// is beyond counts under policy.RuleOthers, one for each kind and packet.
+	maxRepeats = 8
+)
+
+// repeat counts what happened again since it was last told.
+type repeat struct {
+	what  Event // without a topic or filters: what stays the same
+	next  Time  // not told again before
+	count uint64
+}
+
+// repeats are what a connection told lately and what has come since. A nil one
+// is empty: most connections never have anything changed or withheld.
+type repeats struct{ list []repeat }
+
+// of returns the entry of what an event tells; one that is new may be told at
+// once.
+func (r *repeats) of(e *Event, now Time) *repeat {
+	what := Event{
+		Kind: e.Kind, Decision: e.Decision, Reason: e.Reason, Rule: e.Rule, Packet: e.Packet, From: e.From,
+	}
+	old := -1
+	for i := range r.list {
+		p := &r.list[i]
+		switch {
+		case p.what.alike(&what):
+			return p
+		case p.count == 0 && now >= p.next:
+			old = i
+		}
+	}
+	switch {
+	case old >= 0:
+		r.list[old] = repeat{what: what}
+		return &r.list[old]
+	case len(r.list) >= maxRepeats && what.Rule != policy.RuleOthers:
+		others := what
+		others.Rule = policy.RuleOthers
+		return r.of(&others, now)
+	}
+	r.list = append(r.list, repeat{what: what})
+	return &r.list[len(r.list)-1]
+}
+
+func (e *Event) alike(o *Event) bool {
+	return e.Kind == o.Kind && e.Rule == o.Rule && e.Reason == o.Reason && e.Packet == o.Packet && e.From == o.From
+}
+
+// often reports what a peer can have happen with every packet and at no cost
+// to itself. The first of it is an event like others, the next are repeats; a
+// minute's number of them is one more event.
+func (s *Session) often(fx *Effects, e Event) {
+	if s.repeats == nil {
+		s.repeats = new(repeats)
+	}
+	p := s.repeats.of(&e, s.now)
+	if p.count > 0 && s.now >= p.next {
+		s.tellRepeat(p, fx)
+	}
+	if e.Repeat = s.now < p.next; e.Repeat {
+		p.count++
+		s.earlier(p.next)
+	} else {
+		p.next = s.now + repeatTime
+	}
+	s.event(fx, e)
+}
+
+func (s *Session) tellRepeat(p *repeat, fx *Effects) {
+	e := p.what
+	e.Count = p.count
+	p.count, p.next = 0, s.now+repeatTime
+	s.event(fx, e)
+}
+
+// tellRepeats reports what is due of what happened again; at the end of the
+// connection, all of it.
+func (s *Session) tellRepeats(all bool, fx *Effects) {
+	if s.repeats == nil {
+		return
+	}
+	for i := range s.repeats.list {
+		if p := &s.repeats.list[i]; p.count > 0 && (all || s.now >= p.next) {
+			s.tellRepeat(p, fx)
+		}
+	}
+}
+
+// repeatsAt is when something that happened again is to be told; 0: nothing.
+func (s *Session) repeatsAt() (at Time) {
+	if s.repeats == nil {
+		return 0
+	}
+	for i := range s.repeats.list {
+		if p := &s.repeats.list[i]; p.count > 0 && (at == 0 || p.next < at) {
+			at = p.next
+		}
+	}
+	return at
+}
