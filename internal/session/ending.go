@@ -7,12 +7,17 @@ import (
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 )
 
-// closingTime is how long an ending whose will must not fire waits for the
-// payload that is passing to the broker to go by. DISCONNECT cannot stand
-// inside it. A client that keeps it open longer has the broker publish its
-// will: there is no way to end a connection in the middle of a packet without
-// that.
-const closingTime = 5 * Second
+const (
+	// wholeBytes is up to which size a PUBLISH of a client with a will goes
+	// upstream only when all of it is here: DISCONNECT cannot stand inside a
+	// packet, and the will must not be published when policy ends the client.
+	wholeBytes = 64 << 10
+	// closingTime is how long such an ending waits for a larger one to go by. A
+	// client that keeps it open longer, or leaves meanwhile, has the broker
+	// publish its will: there is no way to end a connection in the middle of a
+	// packet without that.
+	closingTime = Second
+)
 
 // faultOf is the ending for a reason of ours, with the code its table gives.
 func faultOf(c Cause, r policy.Reason, rule policy.RuleRef) End {
@@ -113,7 +118,7 @@ func (s *Session) ending(e End, fx *Effects) {
 			e.Code = answerTo(e.Reason).disconnect
 		}
 	}
-	if s.quenches(e.Cause) && s.midPacket(mqtt.Broker) {
+	if s.will && s.quenches(e.Cause) && s.midPacket(mqtt.Broker) {
 		s.state, s.end = stateClosing, &e
 		s.deadline = s.now + closingTime
 		s.schedule()
@@ -128,13 +133,7 @@ func (s *Session) quenches(c Cause) bool {
 	if !s.set.Can.Reply || s.state < stateConnack || s.state == stateOpaque {
 		return false
 	}
-	switch c {
-	case CausePolicy:
-		return s.set.Config.Gateway.RevokedWill != "fire"
-	case CauseDrain:
-		return s.set.Config.Gateway.DrainWill == "suppress"
-	}
-	return false
+	return c == CausePolicy && s.set.quenchRevoked || c == CauseDrain && s.set.quenchDrained
 }
 
 // finishEnd tells both sides what they are told, and ends.

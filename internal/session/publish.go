@@ -57,7 +57,7 @@ func (s *Session) head(p *mqtt.Publish, h mqtt.Header, b []byte, pos int) (n int
 // payload.
 func (s *Session) publish(h mqtt.Header, b []byte, pos int, fx *Effects) int {
 	inspects := s.subj.Inspects()
-	if inspects && len(b)-pos < h.Size() {
+	if len(b)-pos < h.Size() && (inspects || s.whole && h.Size() <= wholeBytes) {
 		return 0
 	}
 	msg := message{h: h, b: b, pos: pos}

@@ -94,6 +94,8 @@ type Session struct {
 	auth        bool // CONNECT had an Authentication Method
 	expires     bool // CONNECT had no Session Expiry Interval, or 0: the session ends with the connection
 	authTurn    bool // the broker sent AUTH before CONNACK: the client answers
+	will        bool // the broker has a will of the client
+	whole       bool // and must not publish it if we end the connection
 	driverHolds bool // the driver does not read from the client
 	dropped     bool // a packet of this call was refused
 	aliased     bool // a packet of this call told an alias

@@ -45,6 +45,8 @@ type Settings struct {
 	maxControl     int
 	maxAliases     int
 	maxWindow      int
+	quenchRevoked  bool // no will when policy ends the connection
+	quenchDrained  bool // nor when a drain does
 	denialRate     rate
 	packetRate     rate
 }
@@ -83,6 +85,8 @@ func NewSettings(door policy.Door, cfg *config.Config) *Settings {
 	}
 	if door == policy.DoorGateway {
 		set.Can = Capabilities{Rewrite: true, Reply: true}
+		set.quenchRevoked = cfg.Gateway.RevokedWill != "fire"
+		set.quenchDrained = cfg.Gateway.DrainWill == "suppress"
 	}
 	set.agentClose = door == policy.DoorAgent && cfg.Agent.OnDeny == "close"
 	switch {

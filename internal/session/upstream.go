@@ -33,6 +33,8 @@ func (s *Session) dialled(d Dialled, fx *Effects) {
 	}
 	c := s.start.c
 	s.outline(&c, u)
+	s.will = c.HasWill
+	s.whole = c.HasWill && !s.set.detect && (s.set.quenchRevoked || s.set.quenchDrained)
 	s.state = stateConnack
 	if s.set.connackTimeout > 0 {
 		s.deadline = s.now + s.set.connackTimeout

@@ -399,13 +399,17 @@ func streamDialogues(b *dialogueBook) {
 			client(Pingreq()).passes()
 		b.add("stream/revoked-in-a-payload", v, GatewayDoor, conf()).opens().
 			client(big[:100]).is("allow").toBroker(big[:100]).
-			act(Revoke).
-			client(big[100:], Publish(v, "dev/a", 0, 0, "more")).toBroker(big[100:], Disconnect(v, 0)).
-			toClient(bye(v, 0x87)).disconnects("policy", 0x87)
-		b.add("stream/revoked-in-an-endless-payload", v, GatewayDoor, conf()).opens().
+			act(Revoke).toClient(bye(v, 0x87)).disconnects("policy", 0x87)
+		will := Will("dev/w", "gone", 0, false)
+		b.add("stream/whole-with-a-will", v, GatewayDoor, conf()).opens(will).
+			client(big[:100]).
+			client(big[100:]).is("allow").toBroker(big)
+		b.add("stream/revoked-in-a-payload-with-a-will", v, GatewayDoor, conf()).opens(will).
+			client(big[:100]).
+			act(Revoke).toBroker(Disconnect(v, 0)).toClient(bye(v, 0x87)).disconnects("policy", 0x87)
+		b.add("stream/will-may-fire", v, GatewayDoor, conf(`"gateway": {"revoked-will": "fire"}`)).opens(will).
 			client(big[:100]).is("allow").toBroker(big[:100]).
-			act(Revoke).
-			wait(5*time.Second).toClient(bye(v, 0x87)).disconnects("policy", 0x87)
+			act(Revoke).toClient(bye(v, 0x87)).disconnects("policy", 0x87)
 		b.add("stream/drained-in-a-delivery", v, GatewayDoor, conf()).opens().
 			broker(big[:100]).is("allow").toClient(big[:100]).
 			act(Drain).disconnects("drain", 0x8B)
