@@ -242,7 +242,7 @@ func (q *Query) decide(s *policy.Subject, tr *policy.Trace) policy.Verdict {
 		tr.Steps = append(tr.Steps, policy.Step{
 			Check: "topic", Outcome: policy.Deny, Rule: policy.RuleNone, Detail: fmt.Sprintf("%q: %v", q.Topic, err),
 		})
-		return policy.Verdict{Outcome: policy.Deny, Reason: policy.ReasonMalformed, Rule: policy.RuleNone, Modifier: policy.RuleNone}
+		return policy.Verdict{Outcome: policy.Deny, Reason: policy.ReasonMalformed, Rule: policy.RuleNone}
 	}
 	if q.Action == Deliver {
 		return s.Deliver([]byte(q.Topic), tr)
@@ -284,17 +284,22 @@ func (q *Query) effect(s *policy.Subject, d policy.Door, v policy.Verdict, a *An
 	case !changed:
 		return "forwarded"
 	}
-	what := ""
+	what, by := "", v.RetainRule
 	if *a.QoS < q.QoS {
 		what = fmt.Sprintf("with QoS %d", *a.QoS)
-	}
-	if v.ClearRetain {
-		if what != "" {
+		switch {
+		case !v.ClearRetain:
+			by = v.QoSRule
+		case v.QoSRule != by:
+			what += " by " + name(s.Engine().RuleName(v.QoSRule)) + " and "
+		default:
 			what += " and "
 		}
+	}
+	if v.ClearRetain {
 		what += "without the retain flag"
 	}
-	what += " by " + name(s.Engine().RuleName(v.Modifier))
+	what += " by " + name(s.Engine().RuleName(by))
 	if d == policy.DoorAgent {
 		*a.QoS = q.QoS
 		return "forwarded unchanged and audited: an agent cannot send it on " + what

@@ -128,7 +128,7 @@ func TestQoS(t *testing.T) {
 			} else {
 				v = s.Publish(Message{Topic: []byte(tc.topic), QoS: tc.asked}, nil)
 			}
-			by := v.Modifier
+			by := v.QoSRule
 			if !v.Allowed() {
 				by = v.Rule
 				if v.Reason != ReasonQoS {
@@ -211,8 +211,8 @@ func TestRetained(t *testing.T) {
 			m.Retain = true
 			e = compile(t, both(base, strip))
 			v = e.Bind(user("u")).Publish(m, nil)
-			if !v.Allowed() || v.ClearRetain != (tc.reason != ReasonNone) || e.RuleName(v.Modifier) != tc.by {
-				t.Errorf("strip: got %+v by %q, want cleared %v by %q", v, e.RuleName(v.Modifier), tc.reason != ReasonNone, tc.by)
+			if !v.Allowed() || v.ClearRetain != (tc.reason != ReasonNone) || e.RuleName(v.RetainRule) != tc.by {
+				t.Errorf("strip: got %+v by %q, want cleared %v by %q", v, e.RuleName(v.RetainRule), tc.reason != ReasonNone, tc.by)
 			}
 		})
 	}
@@ -269,6 +269,7 @@ func TestWill(t *testing.T) {
 	)
 	remove := func(c *config.Config) { c.ACL.OnDeniedWill = "remove" }
 	noDowngrade := func(c *config.Config) { c.QoS.Downgrade = false }
+	qosOff := func(c *config.Config) { c.QoS.Enabled, c.QoS.MaxQoS = true, 0 }
 	will := func(topic string, qos byte, retain bool) Message {
 		return Message{Topic: []byte(topic), QoS: qos, Retain: retain, PayloadSize: 10}
 	}
@@ -287,6 +288,7 @@ func TestWill(t *testing.T) {
 		{"not lowered", DoorGateway, noDowngrade, will("wills/a", 2, false), "deny qos-denied by will"},
 		{"not lowered, removed", DoorGateway, func(c *config.Config) { remove(c); noDowngrade(c) }, will("wills/a", 2, true), "remove qos-denied by will"},
 		{"flag cleared though on-denied drops", DoorGateway, nil, will("wills/a", 1, true), "allow by will, not retained by will"},
+		{"changed by two", DoorGateway, qosOff, will("wills/a", 2, true), "allow by will, QoS 0 by max-qos, not retained by will"},
 		{"over the limit", DoorGateway, nil, Message{Topic: []byte("wills/a"), PayloadSize: 1 << 20}, "deny limit-exceeded by will-bytes"},
 		{"a response topic", DoorGateway, nil, Message{Topic: []byte("wills/a"), ResponseTopic: []byte("secret")}, "deny acl-denied by secret"},
 
@@ -310,18 +312,15 @@ func TestWill(t *testing.T) {
 			switch {
 			case v.RemoveWill && v.Allowed():
 				got = "remove " + v.Reason.Tag()
-				if v.Modifier != v.Rule {
-					t.Errorf("removed by %q, decided by %q", e.RuleName(v.Modifier), e.RuleName(v.Rule))
-				}
 			case !v.Allowed():
 				got = "deny " + v.Reason.Tag()
 			}
 			got += " by " + e.RuleName(v.Rule)
 			if v.Allowed() && !v.RemoveWill && v.QoS != tc.m.QoS {
-				got += fmt.Sprintf(", QoS %d by %s", v.QoS, e.RuleName(v.Modifier))
+				got += fmt.Sprintf(", QoS %d by %s", v.QoS, e.RuleName(v.QoSRule))
 			}
 			if v.ClearRetain {
-				got += ", not retained by " + e.RuleName(v.Modifier)
+				got += ", not retained by " + e.RuleName(v.RetainRule)
 			}
 			if got != tc.want {
 				t.Errorf("got %q, want %q", got, tc.want)

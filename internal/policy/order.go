@@ -38,7 +38,7 @@ func (s *Subject) Will(m Message, tr *Trace) Verdict {
 	}
 	// The agent door cannot take anything out of a packet.
 	if s.engine.cfg.ACL.OnDeniedWill == "remove" && s.identity.Door != DoorAgent {
-		v.Outcome, v.RemoveWill, v.Modifier = Allow, true, v.Rule
+		v.Outcome, v.RemoveWill = Allow, true
 		v.QoS, v.ClearRetain = m.QoS, false
 		if tr != nil {
 			tr.add(Step{Check: "will", Outcome: Allow, Rule: v.Rule, Detail: "acl.on-denied-will is remove: the CONNECT goes on without its will"})
@@ -88,19 +88,12 @@ func (s *Subject) Connect(tr *Trace) Verdict {
 
 // allowed is the verdict before any check.
 func allowed(qos byte) Verdict {
-	return Verdict{Outcome: Allow, Rule: RuleNone, QoS: qos, Modifier: RuleNone}
+	return Verdict{Outcome: Allow, Rule: RuleNone, QoS: qos}
 }
 
 // deny makes v a denial and returns false, for the checks to return.
 func (v *Verdict) deny(reason Reason, rule RuleRef) bool {
 	v.Outcome, v.Reason, v.Rule = Deny, reason, rule
-	v.ClearRetain, v.Modifier = false, RuleNone
+	v.ClearRetain, v.QoSRule, v.RetainRule = false, RuleNone, RuleNone
 	return false
-}
-
-// modified notes the first check that changed something.
-func (v *Verdict) modified(rule RuleRef) {
-	if v.Modifier == RuleNone {
-		v.Modifier = rule
-	}
 }

@@ -97,7 +97,6 @@ func (s *Subject) qosHold(most byte, by RuleRef, v *Verdict, tr *Trace) bool {
 	if !s.engine.qos.downgrade {
 		return v.deny(ReasonQoS, by)
 	}
-	v.QoS = most
-	v.modified(by)
+	v.QoS, v.QoSRule = most, by
 	return true
 }

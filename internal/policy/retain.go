@@ -89,8 +89,7 @@ func (s *Subject) retainHold(m *Message, strip bool, v *Verdict, tr *Trace) bool
 	if !strip {
 		return v.deny(reason, by)
 	}
-	v.ClearRetain = true
-	v.modified(by)
+	v.ClearRetain, v.RetainRule = true, by
 	return true
 }
 

@@ -177,8 +177,7 @@ var builtinNames = [...]string{
 	-RuleOthers:              "others",
 }
 
-// Verdict is one decision. The zero Outcome denies; who makes a Verdict sets
-// Rule and Modifier, of which zero is the first rule.
+// Verdict is one decision. The zero Outcome denies.
 type Verdict struct {
 	Outcome Outcome
 	Reason  Reason  // why it was denied, or the will removed
@@ -191,8 +190,8 @@ type Verdict struct {
 	ClearRetain bool
 	// RemoveWill: the CONNECT goes on without its will (acl.on-denied-will).
 	RemoveWill bool
-	// Modifier is the check that lowered QoS or cleared the flag.
-	Modifier RuleRef
+	QoSRule    RuleRef // what lowered the QoS
+	RetainRule RuleRef // what cleared the flag
 }
 
 // Allowed reports v.Outcome == Allow.

@@ -301,10 +301,10 @@ func (s *Session) decideWill(fx *Effects) bool {
 		d, lowered, stripped = DecisionAllow, KindQoSOverLimit, KindRetainedOverLimit
 	}
 	if v.QoS < w.QoS {
-		s.willEvent(lowered, d, policy.ReasonQoS, v.Modifier, fx)
+		s.willEvent(lowered, d, policy.ReasonQoS, v.QoSRule, fx)
 	}
 	if strips {
-		s.willEvent(stripped, d, policy.ReasonRetained, v.Modifier, fx)
+		s.willEvent(stripped, d, policy.ReasonRetained, v.RetainRule, fx)
 	}
 	return true
 }

@@ -200,10 +200,10 @@ func (s *Session) reportChange(m *message, v policy.Verdict, qos byte, strip boo
 		d, lowered, stripped = DecisionAllow, KindQoSOverLimit, KindRetainedOverLimit
 	}
 	if qos < m.p.QoS {
-		s.often(fx, m.event(lowered, d, mqtt.Client, policy.ReasonQoS, v.Modifier))
+		s.often(fx, m.event(lowered, d, mqtt.Client, policy.ReasonQoS, v.QoSRule))
 	}
 	if strip {
-		s.often(fx, m.event(stripped, d, mqtt.Client, policy.ReasonRetained, v.Modifier))
+		s.often(fx, m.event(stripped, d, mqtt.Client, policy.ReasonRetained, v.RetainRule))
 	}
 	return d
 }

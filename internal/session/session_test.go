@@ -589,3 +589,18 @@ func TestRevokedInALargePayload(t *testing.T) {
 		})
 	}
 }
+
+// TestEachChangeNamesItsRule has one PUBLISH changed by two rules.
+func TestEachChangeNamesItsRule(t *testing.T) {
+	r := openRig(t, policy.DoorGateway, mqtt.V5, `{`+plainRules+`, "qos": {"enabled": true, "max-qos": 0},
+		"retained": {"enabled": true, "allow-retained": false, "on-denied": "strip"}}`)
+	r.feed(mqtt.Client, testkit.Publish(mqtt.V5, "dev/a", 1, 7, "x", testkit.Retain()))
+	var got []string
+	for i := range r.fx.Events {
+		e := &r.fx.Events[i]
+		got = append(got, tags(e)+" by "+r.engine.RuleName(e.Rule))
+	}
+	if want := []string{"qos-downgraded by max-qos", "retain-stripped by retained"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

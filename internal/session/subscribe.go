@@ -92,7 +92,7 @@ func (s *Session) subscribe(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 			k, dec = KindQoSOverLimit, DecisionAllow
 		}
 		s.often(fx, Event{
-			Kind: k, Decision: dec, Reason: policy.ReasonQoS, Rule: lowest.Modifier,
+			Kind: k, Decision: dec, Reason: policy.ReasonQoS, Rule: lowest.QoSRule,
 			Packet: mqtt.SUBSCRIBE, From: mqtt.Client, Filters: names(d.filters, true),
 		})
 	}

@@ -1,8 +1,6 @@
 package session
 
 import (
-	"strings"
-
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
@@ -53,7 +51,7 @@ func (s *Session) outline(c *mqtt.Connect, u *config.Upstream) {
 	if !st.detected {
 		name = s.subj.Identity().Username
 	}
-	st.upID = s.expand(u.ClientID, name)
+	st.upID = config.FillUpstream(u.ClientID, s.info.ClientID, name)
 	if u.ClientID == "" {
 		st.upID = s.info.ClientID
 	}
@@ -129,23 +127,11 @@ func (s *Session) credentials(c *mqtt.Connect, u *config.Upstream, name string) 
 	case "pass":
 		return
 	case "replace":
-		c.HasUsername, c.Username = true, []byte(s.expand(u.Username, name))
+		c.HasUsername, c.Username = true, []byte(config.FillUpstream(u.Username, s.info.ClientID, name))
 		c.HasPassword, c.Password = u.Password != "", []byte(u.Password)
 	default:
 		c.HasUsername, c.HasPassword, c.Username, c.Password = false, false, nil, nil
 	}
-}
-
-// expand fills %c and %u into a template of the configuration, once: a value
-// that holds a percent sign is not expanded again.
-func (s *Session) expand(template, name string) string {
-	switch {
-	case template == "%c":
-		return s.info.ClientID
-	case !strings.Contains(template, "%"):
-		return template
-	}
-	return strings.NewReplacer("%c", s.info.ClientID, "%u", name).Replace(template)
 }
 
 // oldConnack takes a CONNACK in 3.x form for a 5.0 client, as brokers without
