@@ -16,7 +16,7 @@ type sampler struct {
 
 // texts are values that a named check accepts.
 var texts = map[string]string{
-	"": "t", "nonempty": "t", "filter": "a/+", "rule-filter": "a/%u", "client-id-template": "%u-*", "client-id-out": "x-%c",
+	"": "t", "nonempty": "t", "filter": "a/+", "rule-filter": "a/%u", "client-id-template": "%u-*", "client-id-out": "x-%c", "upstream-username": "%u-%c",
 	"claim": "/a/b", "json-pointer": "/t", "octal": "0600", "origin": "https://a.example.com", "header-name": "X-A",
 	"https-url": "https://a.example.com/k", "web-url": "https://a.example.com/w", "broker-url": "wss://b/mqtt",
 	"upstream-url": "mqtts://b:1", "listen-address": "wss://:1/p", "admin-address": "127.0.0.1:1", "output": "stderr",

@@ -101,6 +101,8 @@ func (d *document) checkUpstream(u *Upstream, p *path) {
 		d.failAt(tp, "an mqtt:// upstream has no tls", "write the url with mqtts://")
 	}
 	d.pair("cert-file", "key-file", u.TLS.CertFile != "", u.TLS.KeyFile != "", tp)
+	d.warnEscaped(u.ClientID, p.child("client-id"))
+	d.warnEscaped(u.Username, p.child("username"))
 	if u.Credentials == "replace" && u.Username == "" && !d.refused(p.child("username")) {
 		d.failAt(p.child("credentials"), `"replace" needs username beside it`, "")
 	}

@@ -411,7 +411,7 @@ type Upstream struct {
 	URL            string      `key:"url" is:"upstream-url" need:"true"` // mqtt:// or mqtts:// host:port
 	TLS            UpstreamTLS `key:"tls"`
 	Credentials    string      `key:"credentials" enum:"pass,replace,strip"` // "": by the rule of the documentation
-	Username       string      `key:"username"`
+	Username       string      `key:"username" is:"upstream-username"`
 	Password       Secret      `key:"password"`
 	ClientID       string      `key:"client-id" is:"client-id-out" nonempty:"true"`
 	MaxConnections int         `key:"max-connections" min:"0" max:"10000000"`

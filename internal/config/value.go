@@ -31,6 +31,7 @@ var valueChecks = map[string]func(d *document, s string) (string, *wrong){
 	"output":             checkOutput,
 	"client-id-template": checkClientIDTemplate,
 	"client-id-out":      checkClientIDOut,
+	"upstream-username":  checkUpstreamUsername,
 	"claim":              checkClaim,
 	"json-pointer":       checkJSONPointer,
 	"octal":              checkOctal,
@@ -157,6 +158,9 @@ func checkClientIDOut(_ *document, s string) (string, *wrong) {
 		return "", &wrong{text: "is not a template: %c and %u are the only placeholders", hint: `for example "%c" or "site1-%c"`}
 	case bare == s:
 		return "", &wrong{text: "gives every client the same id, and brokers end the older connection", hint: `let it hold %c, for example "site1-%c"`}
+	}
+	if w := checkDelimited(s); w != nil {
+		return "", w
 	}
 	return s, nil
 }
