@@ -74,6 +74,24 @@ func matchesTemplate(template, id, username string) bool {
 	return id == template
 }
 
+// belongsToOther reports whether id, which template gives to username, fits a
+// user of a longer name too, whose it then is: by "%u-*" the id bob-x-1 is one
+// of bob's only while there is no user bob-x. longest is the bytes of the
+// longest name, known says which names there are.
+func belongsToOther(template, id, username string, longest int, known func(string) bool) bool {
+	at := strings.Index(template, "%u")
+	if at < 0 || !strings.HasSuffix(template, "*") || len(id) <= at {
+		return false
+	}
+	rest := id[at:] // behind what stands before the name
+	for n := len(username) + 1; n <= min(longest, len(rest)); n++ {
+		if known(rest[:n]) && matchesTemplate(template, id, rest[:n]) {
+			return true
+		}
+	}
+	return false
+}
+
 // fillable reports whether a value may stand for a template variable: not
 // empty, without / + # and control characters, and not $… [policy section 4].
 func fillable(value string) bool {

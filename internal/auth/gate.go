@@ -196,6 +196,9 @@ func outcomeOf(done []*job, p pair) (right, known bool) {
 
 // admit gives an accepted identity its client id and its policy.
 func (g *Gate) admit(st *state, r *Request, id policy.Identity) Grant {
+	if st.belongsToOther(&id) {
+		return st.refuse(r, policy.ReasonClientID, policy.RuleClientIDTemplate)
+	}
 	release := g.owners.take(id.ClientID, ownerOf(&id), st.cfg.Auth.Takeover != "any")
 	if release == nil {
 		return st.refuse(r, policy.ReasonClientID, policy.RuleTakeover)

@@ -205,6 +205,12 @@ func TestGateDecides(t *testing.T) {
 		}
 	}
 	nameless := func(c *config.Config) { listeners(c); c.Auth.Providers[0].Name = "" }
+	longer := func(template string) func(*config.Config) {
+		return func(c *config.Config) {
+			c.Auth.ClientIDTemplate = template
+			writeUsers(t, c.Auth.Providers[0].Path, map[string]entry{"alice": {Hash: testHash}, "alice-x": {Hash: testHash}})
+		}
+	}
 	cases := []struct {
 		name   string
 		change func(*config.Config)
@@ -248,6 +254,14 @@ func TestGateDecides(t *testing.T) {
 		}, connect("c", "-", "-"), policy.ReasonClientID, policy.RuleClientIDPattern},
 		{"client id too long", nil, connect(strings.Repeat("c", 129), "alice", "secret"), policy.ReasonClientID, policy.RuleClientIDLength},
 		{"client id template", func(c *config.Config) { c.Auth.ClientIDTemplate = "%u-*" }, connect("eve-1", "alice", "secret"), policy.ReasonClientID, policy.RuleClientIDTemplate},
+		{"client id template of a longer user name", longer("%u-*"), connect("alice-x-1", "alice", "secret"), policy.ReasonClientID, policy.RuleClientIDTemplate},
+		{"client id template of a longer user name, disabled", func(c *config.Config) {
+			c.Auth.ClientIDTemplate = "p%u*"
+			writeUsers(t, c.Auth.Providers[0].Path, map[string]entry{"alice": {Hash: testHash}, "alicex": {Hash: testHash, Enabled: &no}})
+		}, connect("palicex1", "alice", "secret"), policy.ReasonClientID, policy.RuleClientIDTemplate},
+		{"client id template of the longer user name itself", longer("%u-*"), connect("alice-x-1", "alice-x", "secret"), policy.ReasonNone, 0},
+		{"client id template that only looks like a longer user name", longer("%u-*"), connect("alice-y-1", "alice", "secret"), policy.ReasonNone, 0},
+		{"client id template, the longer user name has another place", longer("%u-*"), connect("alice-x", "alice", "secret"), policy.ReasonNone, 0},
 		{"client id rules without authentication", func(c *config.Config) {
 			c.Auth.Enabled, c.Auth.ClientIDPattern = false, regexp.MustCompile("^(?:x.*)$")
 		}, connect("c", "-", "-"), policy.ReasonClientID, policy.RuleClientIDPattern},

@@ -359,6 +359,7 @@ func TestRecheck(t *testing.T) {
 		{"removed, detect-only", func(c *config.Config) { c.General.BlockMode = false }, alice, users(map[string]entry{"bob": {Hash: testHash}}), "0 "},
 		{"provider renamed", nil, alice, set(func(c *config.Config) { c.Auth.Providers[0].Name = "x" }), ""},
 		{"client id forbidden", nil, alice, set(func(c *config.Config) { c.Auth.ClientIDPattern = regexp.MustCompile("^(?:x)$") }), ""},
+		{"client id of a user who is new", func(c *config.Config) { c.Auth.ClientIDTemplate = "%u-*" }, connect("alice-x-1", "alice", "secret"), users(map[string]entry{"alice": {Hash: testHash}, "alice-x": {Hash: testHash}}), ""},
 		{"authentication off", nil, alice, set(func(c *config.Config) { c.Auth.Enabled = false }), "1 "},
 		{"authentication on", func(c *config.Config) { c.Auth.Enabled = false }, alice, set(func(c *config.Config) { c.Auth.Enabled = true }), ""},
 		{"authentication on, anonymous", func(c *config.Config) { c.Auth.Enabled = false }, nobody, set(func(c *config.Config) { c.Auth.Enabled, c.Auth.AllowAnonymous = true, true }), "2 anonymous"},

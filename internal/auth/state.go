@@ -125,6 +125,22 @@ func unverify(id *policy.Identity) {
 	id.Standing, id.Provider, id.Groups, id.Attributes = policy.Unverified, "", nil, nil
 }
 
+// belongsToOther reports whether the client id of a verified identity is one
+// of another user's, disabled or not.
+func (st *state) belongsToOther(id *policy.Identity) bool {
+	if id.Anonymous || id.Standing != policy.Verified || st.ids.template == "" {
+		return false
+	}
+	all := *st.users.Load()
+	longest := 0
+	for _, u := range all {
+		longest = max(longest, u.longest)
+	}
+	return belongsToOther(st.ids.template, id.ClientID, id.Username, longest, func(name string) bool {
+		return slices.ContainsFunc(all, func(u *users) bool { return u.byName[name] != nil })
+	})
+}
+
 // renew brings a live identity up to date and reports whether it would still be
 // admitted.
 func (st *state) renew(id *policy.Identity) bool {
@@ -155,7 +171,7 @@ func (st *state) renew(id *policy.Identity) bool {
 			return false
 		}
 		id.Groups, id.Attributes = user.groups, user.attributes
-		return true
+		return !st.belongsToOther(id)
 	}
 	// Its provider is gone, or it has none: then nobody has checked this name,
 	// and its password is gone.

@@ -20,7 +20,8 @@ const maxUsersFile = 64 << 20
 
 // users is one version of a users file. Immutable.
 type users struct {
-	byName map[string]*user
+	byName  map[string]*user
+	longest int // bytes of the longest name
 	// decoy takes as long as the dearest hash of the file; unknown users are
 	// checked against it, so that time does not tell who exists. Nil without
 	// users: then there is nothing to tell.
@@ -231,6 +232,7 @@ func (p *usersParser) user(u *users, m member) {
 		p.fail(m.value.StartOffset, m.path, "no password_hash: a user without one cannot exist")
 	}
 	u.byName[m.key] = entry
+	u.longest = max(u.longest, len(m.key))
 }
 
 // object returns the members of an object whose keys are ours: "-" and "_" are
