@@ -138,7 +138,7 @@ func (d *document) owner(n *node, v reflect.Value, s *shape) string {
 	if f == nil || m == nil || m.value.kind != kindText {
 		return ""
 	}
-	text, _ := expand(m.value.raw, d.env)
+	text, _ := d.expand(m.value)
 	if !slices.Contains(f.enum, text) {
 		return ""
 	}

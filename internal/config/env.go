@@ -16,6 +16,15 @@ type unsetError struct{ name string }
 
 func (e *unsetError) Error() string { return "the environment variable " + e.name + " is not set" }
 
+// expand fills the environment into a text of a file. What a proxy pushes is
+// not filled: it has no business in the environment of the agent.
+func (d *document) expand(n *node) (string, []error) {
+	if d.src.later(n.offset) {
+		return n.raw, nil
+	}
+	return expand(n.raw, d.env)
+}
+
 // expand fills ${NAME} and ${NAME:-default} into s; $${ is a literal ${. As in
 // a shell the default also stands in for an empty variable. What comes from
 // the environment is not expanded again.

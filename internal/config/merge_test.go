@@ -13,11 +13,11 @@ func TestMerge(t *testing.T) {
 	const file = `{
 	  // The proxy turns these on and off.
 	  "auth": { "enabled": false, "providers": [{ "type": "file", "path": "users.json" }], "failure_lockout": { "attempts": 3 } },
-	  "acl": { "rules": [{ "topics": ["a/#"], "decision": "allow" }] },
+	  "acl": { "rules": [{ "topics": ["a/#"], "decision": "allow", "match": { "groups": ["${GROUP}"] } }] },
 	  "qos": { "max-qos": 1 },
 	  "general": { "max-connections": 7, "protocol-versions": ["5.0"] },
 	}`
-	base, _, err := Parse("c.json", dir, []byte(file), lookup(nil))
+	base, _, err := Parse("c.json", dir, []byte(file), lookup(map[string]string{"SECRET": "hunter2", "TYPE": "file", "GROUP": "ops"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,9 @@ func TestMerge(t *testing.T) {
 		name, pushed, want string
 		check              func(c *Config) bool
 	}{
-		{"nothing", `{}`, "ok", func(c *Config) bool { return c.QoS.MaxQoS == 1 && c.General.MaxConnections == 7 }},
+		{"nothing", `{}`, "ok", func(c *Config) bool {
+			return c.QoS.MaxQoS == 1 && c.General.MaxConnections == 7 && c.ACL.Rules[0].Match.Groups[0] == "ops"
+		}},
 		{
 			"the description's", `{"acl":{"default-action":"deny","enabled":true},"auth":{"allow-anonymous":false,"enabled":true}}`, "ok",
 			func(c *Config) bool { return c.Auth.Enabled && len(c.Auth.Providers) == 1 && len(c.ACL.Rules) == 1 },
@@ -45,6 +47,10 @@ func TestMerge(t *testing.T) {
 			return !c.General.BlockMode && c.General.LogPackets && c.General.MaxConnections == 7 && len(c.General.ProtocolVersions) == 1
 		}},
 		{"what base was changed to", `{"qos":{"max-qos":0}}`, "ok", func(c *Config) bool { return c.Agent.DecisionTimeoutMS == 77 && c.QoS.MaxQoS == 0 }},
+
+		{"no environment", `{"acl":{"rules":[{"topics":["${SECRET}/x"],"decision":"allow"}]}}`, "ok", func(c *Config) bool { return c.ACL.Rules[0].Topics[0] == "${SECRET}/x" }},
+		{"no environment in a type", `{"auth":{"providers":[{"type":"${TYPE}","path":"/etc/passwd"}]}}`, "pushed:1:31: auth.providers[0].type: found the text \"${TYPE}\"", nil},
+		{"no environment in an error", `{"acl":{"default-action":"${SECRET}","rules":[{"topics":["#${SECRET}"],"decision":"allow"}]}}`, "pushed:1:26: acl.default-action: found the text \"${SECRET}\"", nil},
 
 		{"a section of the agent's own", `{"gateway":{"listeners":[]}}`, "pushed:1:2: gateway: a pushed configuration cannot set this", nil},
 		{"a key of general", "{\n\"general\":{\"fail-open\":true}}", "pushed:2:12: general.fail-open: a pushed configuration cannot set this", nil},
@@ -69,6 +75,9 @@ func TestMerge(t *testing.T) {
 			got := outcome(cfg, warnings, err)
 			if !strings.Contains(got, c.want) || err == nil && c.check != nil && !c.check(cfg) {
 				t.Errorf("%s\ngot  %s\nwant %s", c.pushed, got, c.want)
+			}
+			if strings.Contains(got, "hunter2") {
+				t.Errorf("a value of the environment was shown: %s", got)
 			}
 			if e := Unenforced(warnings); (e != nil) != strings.HasPrefix(c.want, "not enforced") {
 				t.Errorf("unenforced: %v", e)

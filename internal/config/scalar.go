@@ -99,7 +99,7 @@ func (d *document) plain(n *node, p *path, want string, secret bool) (string, bo
 		d.wrongType(n, p, want, secret, hint)
 		return "", false
 	}
-	text, errs := expand(n.raw, d.env)
+	text, errs := d.expand(n)
 	for _, err := range errs {
 		hint := "write $${ for a literal ${"
 		var unset *unsetError
