@@ -165,9 +165,11 @@ func (d *document) regexp(n *node, v reflect.Value, f *field, p *path) {
 		return
 	}
 	if text == "" {
-		if f.nonEmpty || f.need {
-			d.refuse(n, p, "found an empty text, which every name matches", "leave the key out, or write a pattern")
+		what := "found an empty text, which every name matches"
+		if f.is == "anchored" {
+			what = "found an empty text, which only the empty id matches"
 		}
+		d.refuse(n, p, what, "leave the key out, or write a pattern")
 		return
 	}
 	re, err := regexp.Compile(text)

@@ -55,13 +55,13 @@ type Auth struct {
 	Enabled           bool       `key:"enabled"`
 	AllowAnonymous    bool       `key:"allow-anonymous"`
 	Providers         []Provider `key:"providers"`
-	ClientIDPattern   Regexp     `key:"client-id-pattern" is:"anchored"` // anchored when bound: matches the whole id
+	ClientIDPattern   Regexp     `key:"client-id-pattern" is:"anchored" nonempty:"true"` // anchored when bound: matches the whole id
 	MinClientIDLength int        `key:"min-client-id-length" min:"0" max:"65535"`
 	MaxClientIDLength int        `key:"max-client-id-length" min:"1" max:"65535"`
-	ClientIDTemplate  string     `key:"client-id-template" is:"client-id-template"`
+	ClientIDTemplate  string     `key:"client-id-template" is:"client-id-template" nonempty:"true"`
 	Takeover          string     `key:"takeover" enum:"same-identity,any"`
 	FailureLockout    Lockout    `key:"failure-lockout"` // false in the file: Attempts 0
-	BannedFile        string     `key:"banned-file" is:"file"`
+	BannedFile        string     `key:"banned-file" is:"file" nonempty:"true"`
 }
 
 // Lockout is "auth.failure-lockout". Attempts 0 means off.
@@ -86,8 +86,8 @@ type Provider struct {
 	CacheTTLSecs int `key:"cache-ttl-secs" for:"file,http" min:"0" max:"86400"`
 
 	// jwt
-	Issuer             string   `key:"issuer" for:"jwt"`
-	Audience           string   `key:"audience" for:"jwt"`
+	Issuer             string   `key:"issuer" for:"jwt" nonempty:"true"`
+	Audience           string   `key:"audience" for:"jwt" nonempty:"true"`
 	Secret             Secret   `key:"secret" for:"jwt"`
 	PublicKeyFile      string   `key:"public-key-file" for:"jwt" is:"file"`
 	JWKSURL            string   `key:"jwks-url" for:"jwt" is:"https-url"`
@@ -135,7 +135,7 @@ type ACL struct {
 	Enabled            bool   `key:"enabled"`
 	DefaultAction      string `key:"default-action" enum:"allow,deny"`
 	Rules              []Rule `key:"rules"`
-	RulesFile          string `key:"rules-file" is:"file"`
+	RulesFile          string `key:"rules-file" is:"file" nonempty:"true"`
 	CacheDecisions     bool   `key:"cache-decisions"`
 	SubscribeMode      string `key:"subscribe-mode" enum:"auto,strict,filter"`
 	CheckResponseTopic bool   `key:"check-response-topic"`
@@ -345,7 +345,7 @@ type Agent struct {
 	Routes              []string `key:"routes" is:"nonempty"`
 	MaxSessions         int      `key:"max-sessions" min:"1" max:"100000000"`
 	SocketMode          string   `key:"socket-mode" is:"octal"` // octal
-	SocketGroup         string   `key:"socket-group"`
+	SocketGroup         string   `key:"socket-group" nonempty:"true"`
 	AcceptConfig        string   `key:"accept-config" enum:"socket,none,grpc"`
 	GRPCTLS             GRPCTLS  `key:"grpc-tls"`
 }
@@ -354,7 +354,7 @@ type Agent struct {
 type GRPCTLS struct {
 	CertFile     string `key:"cert-file" is:"file"`
 	KeyFile      string `key:"key-file" is:"file"`
-	ClientCAFile string `key:"client-ca-file" is:"file"`
+	ClientCAFile string `key:"client-ca-file" is:"file" nonempty:"true"`
 }
 
 // Broker is the section "broker": what health watches.
@@ -394,8 +394,8 @@ type Listener struct {
 type ListenerTLS struct {
 	CertFile     string `key:"cert-file" is:"file"`
 	KeyFile      string `key:"key-file" is:"file"`
-	ClientCAFile string `key:"client-ca-file" is:"file"`
-	CRLFile      string `key:"crl-file" is:"file"`
+	ClientCAFile string `key:"client-ca-file" is:"file" nonempty:"true"`
+	CRLFile      string `key:"crl-file" is:"file" nonempty:"true"`
 	ClientAuth   string `key:"client-auth" enum:"none,request,require"`
 	MinVersion   string `key:"min-version" enum:"1.2,1.3"`
 }
@@ -411,7 +411,7 @@ type Upstream struct {
 	URL            string      `key:"url" is:"upstream-url" need:"true"` // mqtt:// or mqtts:// host:port
 	TLS            UpstreamTLS `key:"tls"`
 	Credentials    string      `key:"credentials" enum:"pass,replace,strip"` // "": by the rule of the documentation
-	Username       string      `key:"username" is:"upstream-username"`
+	Username       string      `key:"username" is:"upstream-username" nonempty:"true"`
 	Password       Secret      `key:"password"`
 	ClientID       string      `key:"client-id" is:"client-id-out" nonempty:"true"`
 	MaxConnections int         `key:"max-connections" min:"0" max:"10000000"`
@@ -420,10 +420,10 @@ type Upstream struct {
 
 // UpstreamTLS is "tls" of an upstream.
 type UpstreamTLS struct {
-	CAFile     string `key:"ca-file" is:"file"`
+	CAFile     string `key:"ca-file" is:"file" nonempty:"true"`
 	CertFile   string `key:"cert-file" is:"file"`
 	KeyFile    string `key:"key-file" is:"file"`
-	ServerName string `key:"server-name"`
+	ServerName string `key:"server-name" nonempty:"true"`
 	Insecure   bool   `key:"insecure"`
 }
 
