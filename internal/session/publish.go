@@ -57,7 +57,7 @@ func (s *Session) head(p *mqtt.Publish, h mqtt.Header, b []byte, pos int) (n int
 // payload.
 func (s *Session) publish(h mqtt.Header, b []byte, pos int, fx *Effects) int {
 	inspects := s.subj.Inspects()
-	if len(b)-pos < h.Size() && (inspects || s.whole && h.Size() <= wholeBytes) {
+	if (inspects || s.whole && h.Size() <= wholeBytes) && len(b)-pos < h.Size() {
 		return 0
 	}
 	msg := message{h: h, b: b, pos: pos}
@@ -91,6 +91,9 @@ func (s *Session) publish(h mqtt.Header, b []byte, pos int, fx *Effects) int {
 		m.Payload = b[pos+h.Len+n : pos+h.Size()]
 	}
 	v := s.subj.Publish(m, nil)
+	if s.narrow && v.Allowed() {
+		v = s.fitBroker(p, v)
+	}
 	// The rate limit stands here: what limits and ACL let through is charged,
 	// and a refusal by rate comes before one by QoS, retained or inspection.
 	// `delay` is a hold with a time.
@@ -99,6 +102,26 @@ func (s *Session) publish(h mqtt.Header, b []byte, pos int, fx *Effects) int {
 		return s.publishDenied(&msg, v, fx)
 	}
 	return s.publishAllowed(&msg, v, fx)
+}
+
+// fitBroker holds an allowed PUBLISH to what the broker announced: over more it
+// would end the connection [MQTT-3.2.2-11] [MQTT-3.2.2-14]. The client, which was
+// told as well, gets the answer that a limit of ours would have.
+func (s *Session) fitBroker(p *mqtt.Publish, v policy.Verdict) policy.Verdict {
+	cfg := s.set.Config
+	if v.QoS > s.brokerQoS {
+		if !cfg.QoS.Downgrade {
+			return policy.Verdict{Reason: policy.ReasonQoS, Rule: policy.RuleUpstreamQoS}
+		}
+		v.QoS, v.QoSRule = s.brokerQoS, policy.RuleUpstreamQoS
+	}
+	if p.Retain && !s.brokerRetains && !v.ClearRetain {
+		if cfg.Retained.OnDenied != "strip" {
+			return policy.Verdict{Reason: policy.ReasonRetained, Rule: policy.RuleUpstreamRetain}
+		}
+		v.ClearRetain, v.RetainRule = true, policy.RuleUpstreamRetain
+	}
+	return v
 }
 
 // message is a PUBLISH at hand. The view is part of it, not pointed to, so that

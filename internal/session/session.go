@@ -46,6 +46,11 @@ type Session struct {
 	info    *ConnectInfo
 	start   *start // the CONNECT on its way; nil before and after
 	version mqtt.Version
+	whole   bool // PUBLISH goes up whole: no will may be published if we end the connection
+	narrow  bool // the broker announced a Maximum QoS or no Retain Available
+
+	brokerQoS     byte
+	brokerRetains bool
 
 	// The streams.
 	state  state
@@ -95,7 +100,6 @@ type Session struct {
 	expires     bool // CONNECT had no Session Expiry Interval, or 0: the session ends with the connection
 	authTurn    bool // the broker sent AUTH before CONNACK: the client answers
 	will        bool // the broker has a will of the client
-	whole       bool // and must not publish it if we end the connection
 	driverHolds bool // the driver does not read from the client
 	dropped     bool // a packet of this call was refused
 	aliased     bool // a packet of this call told an alias

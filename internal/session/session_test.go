@@ -187,14 +187,16 @@ func TestReloadBeforeTheDial(t *testing.T) {
 
 func TestAssignedIDFromTemplate(t *testing.T) {
 	letters := strings.Repeat("x", 22)
-	for template, want := range map[string]string{"": "gw-" + letters, "%u": "ann", "%u-*": "ann-" + letters} {
-		r := newRig(t, policy.DoorGateway, engineOf(t, `{"auth": {"client-id-template": "`+template+`"}, `+plainRules+`}`))
+	for template, want := range map[string]string{
+		"": "gw-" + letters, `"client-id-template": "%u"`: "ann", `"client-id-template": "%u-*"`: "ann-" + letters,
+	} {
+		r := newRig(t, policy.DoorGateway, engineOf(t, `{"auth": {`+template+`}, `+plainRules+`}`))
 		r.feed(mqtt.Client, testkit.Connect(mqtt.V311, "", testkit.User("ann")))
 		if c := r.s.Connect(); c.ClientID != want || !c.Assigned {
-			t.Errorf("template %q: assigned %q, want %q", template, c.ClientID, want)
+			t.Errorf("%s: assigned %q, want %q", template, c.ClientID, want)
 		}
 		if want := testkit.Connect(mqtt.V311, want, testkit.User("ann")); !bytes.Equal(r.out[mqtt.Broker], want) {
-			t.Errorf("template %q: sent % x, want % x", template, r.out[mqtt.Broker], want)
+			t.Errorf("%s: sent % x, want % x", template, r.out[mqtt.Broker], want)
 		}
 	}
 }

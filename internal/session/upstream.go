@@ -254,6 +254,8 @@ func (s *Session) mergeConnack(c *mqtt.Connack) bool {
 }
 
 func (s *Session) mergeLimits(c *mqtt.Connack, m *merge) {
+	s.brokerQoS, s.brokerRetains = c.MaximumQoS, c.RetainAvailable
+	s.narrow = c.MaximumQoS < 2 || !c.RetainAvailable
 	qos, retain := s.subj.Ceiling()
 	if qos < 2 && qos < c.MaximumQoS {
 		m.set(mqtt.MaximumQoS, uint32(qos))

@@ -272,6 +272,23 @@ func downgradeDialogues(b *dialogueBook) {
 		client(Publish(v, "dev/a", 2, 9, "x")).is("rewrite").toBroker(Publish(v, "dev/a", 1, 9, "x")).events("qos-downgraded").
 		broker(Ack(v, mqtt.PUBACK, 9, 0x97)).toClient(Ack(v, mqtt.PUBREC, 9, 0x97)).
 		client(Publish(v, "dev/a", 2, 9, "y")).is("rewrite").toBroker(Publish(v, "dev/a", 1, 9, "y")).events("qos-downgraded")
+	// What the broker takes, whatever the policy would let through.
+	for _, c := range []struct{ name, config string }{
+		{"lower", conf()},
+		{"refuse", conf(`"qos": {"downgrade": false}`, `"retained": {"on-denied": "strip"}`)},
+	} {
+		t := b.add("downgrade/above-the-broker/"+c.name, v, GatewayDoor, c.config).client(hello(v)).toBroker(hello(v)).
+			broker(Connack(v, false, 0, With(Prop8(mqtt.MaximumQoS, 1), Prop8(mqtt.RetainAvailable, 0),
+				Prop16(mqtt.ReceiveMaximum, 20), Prop32(mqtt.MaximumPacketSize, 65536)))).passes().events("connect,success").
+			client(Publish(v, "dev/a", 1, 8, "x")).passes()
+		if c.name == "lower" {
+			t.client(Publish(v, "dev/a", 2, 9, "x")).is("rewrite").toBroker(Publish(v, "dev/a", 1, 9, "x")).events("qos-downgraded").
+				client(Publish(v, "dev/a", 1, 10, "x", Retain())).is("drop").toClient(Ack(v, mqtt.PUBACK, 10, 0x87)).events("blocked,retained-denied")
+		} else {
+			t.client(Publish(v, "dev/a", 2, 9, "x")).is("drop").toClient(Ack(v, mqtt.PUBREC, 9, 0x87)).events("blocked,qos-denied").
+				client(Publish(v, "dev/a", 1, 10, "x", Retain())).is("rewrite").toBroker(Publish(v, "dev/a", 1, 10, "x")).events("retain-stripped")
+		}
+	}
 }
 
 func aliasDialogues(b *dialogueBook) {

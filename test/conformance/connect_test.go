@@ -129,8 +129,8 @@ var connackStatements = []statement{
 		"The QoS is lowered; with `qos.downgrade: false` the filter is refused in SUBACK.",
 		"@session.Session.subscribe", "dialogue subscribe/qos-lowered"),
 	checked("MQTT-3.2.2-11", "A client publishes no QoS above the Maximum QoS.", client, fromClient,
-		"@policy.Subject.qosPublish", "dialogue downgrade/2-to-1", "dialogue downgrade/refused").
-		remark("By our figure; it is lowered, or refused. The broker's own is the broker's to hold."),
+		"@policy.Subject.qosPublish", "dialogue downgrade/2-to-1", "dialogue downgrade/refused", "dialogue downgrade/above-the-broker/lower").
+		remark("By our figure and the broker's; it is lowered, or refused."),
 	otherwise("MQTT-3.2.2-12", "A will above the Maximum QoS has its CONNECT refused.", server, fromClient,
 		"The will is lowered, as a PUBLISH would be; with `qos.downgrade: false` it is refused with 0x87.",
 		"@session.Session.outlineWill", "dialogue connect/will-lowered"),
@@ -139,7 +139,7 @@ var connackStatements = []statement{
 		"@session.Session.outlineWill", "dialogue connect/will-unretained"),
 	checked("MQTT-3.2.2-14", "A client told Retain Available 0 retains nothing.", client, fromClient,
 		"@policy.Subject.retainPublish", "dialogue publish/retained-dropped").
-		remark("By our figure; answered in PUBACK, not with 0x9A."),
+		remark("By our figure and the broker's; answered in PUBACK, not with 0x9A."),
 	inPart("MQTT-3.2.2-15", "A client sends no packet above the Maximum Packet Size.", client, fromClient|asSender,
 		"Above our figure it ends the connection. A smaller one of the broker is held where we make a packet larger, else it is the broker's.",
 		"@session.Session.fromClient", "@session.Session.publishAllowed", "@session.Session.revoke", "dialogue limit/max-packet-size"),
