@@ -34,7 +34,13 @@ func (r *idRules) check(c *session.ConnectInfo) policy.RuleRef {
 	} else if n := utf8.RuneCountInString(c.ClientID); n < r.min || r.max > 0 && n > r.max {
 		return policy.RuleClientIDLength
 	}
-	return r.checkForm(c.ClientID, c.Username)
+	if rule := r.checkForm(c.ClientID, c.Username); rule != policy.RuleNone {
+		return rule
+	}
+	if !speakable(c.ClientID) {
+		return policy.RuleCharacters
+	}
+	return policy.RuleNone
 }
 
 // checkForm is what of check can be told of a live connection, which may have
@@ -90,6 +96,19 @@ func belongsToOther(template, id, username string, longest int, known func(strin
 		}
 	}
 	return false
+}
+
+// speakable reports whether brokers take a client id or a user name: Mosquitto
+// closes the connection over the characters that the standard advises against,
+// control characters and those that Unicode has set aside, and the client would
+// be told that the broker is away.
+func speakable(s string) bool {
+	for _, r := range s {
+		if r < 0x20 || r >= 0x7f && r < 0xa0 || r >= 0xfdd0 && r <= 0xfdef || r&0xfffe == 0xfffe {
+			return false
+		}
+	}
+	return true
 }
 
 // fillable reports whether a value may stand for a template variable: not

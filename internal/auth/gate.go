@@ -135,6 +135,9 @@ func (g *Gate) decide(r *Request, done []*job) (Grant, *check) {
 	if rule := st.ids.check(c); rule != policy.RuleNone {
 		return st.refuse(r, policy.ReasonClientID, rule), nil
 	}
+	if !speakable(c.Username) {
+		return st.refuse(r, policy.ReasonBadCredentials, policy.RuleCharacters), nil
+	}
 	id := identity(r)
 	if !st.cfg.Auth.Enabled {
 		id.Standing = policy.Claimed
@@ -258,6 +261,16 @@ func (g *Gate) Renew(grant *Grant) {
 		grant.Release()
 		grant.Release = nil
 	}
+}
+
+// Users is how many users the users files in force hold together, disabled ones
+// included.
+func (g *Gate) Users() int {
+	n := 0
+	for _, u := range *g.state.Load().users.Load() {
+		n += len(u.byName)
+	}
+	return n
 }
 
 // Changed receives a value when users changed: live connections are to be

@@ -252,6 +252,13 @@ func TestGateDecides(t *testing.T) {
 		{"client id pattern binds anonymous", func(c *config.Config) {
 			c.Auth.ClientIDPattern, c.Auth.AllowAnonymous = regexp.MustCompile("^(?:x.*)$"), true
 		}, connect("c", "-", "-"), policy.ReasonClientID, policy.RuleClientIDPattern},
+		{"client id with a control character", nil, connect("a\x01b", "alice", "secret"), policy.ReasonClientID, policy.RuleCharacters},
+		{"client id with a C1 control character", nil, connect("a\u0085b", "alice", "secret"), policy.ReasonClientID, policy.RuleCharacters},
+		{"client id with a non-character", nil, connect("a\U0001FFFEb", "alice", "secret"), policy.ReasonClientID, policy.RuleCharacters},
+		{"client id with a non-character of the block", nil, connect("a\uFDD0b", "alice", "secret"), policy.ReasonClientID, policy.RuleCharacters},
+		{"client id in Greek, with a space", nil, connect("α β\uFFFD", "alice", "secret"), policy.ReasonNone, 0},
+		{"user name with a control character", nil, connect("c", "alice\n", "secret"), policy.ReasonBadCredentials, policy.RuleCharacters},
+		{"user name with a control character, without authentication", func(c *config.Config) { c.Auth.Enabled = false }, connect("c", "alice\x7f", "secret"), policy.ReasonBadCredentials, policy.RuleCharacters},
 		{"client id too long", nil, connect(strings.Repeat("c", 129), "alice", "secret"), policy.ReasonClientID, policy.RuleClientIDLength},
 		{"client id template", func(c *config.Config) { c.Auth.ClientIDTemplate = "%u-*" }, connect("eve-1", "alice", "secret"), policy.ReasonClientID, policy.RuleClientIDTemplate},
 		{"client id template of a longer user name", longer("%u-*"), connect("alice-x-1", "alice", "secret"), policy.ReasonClientID, policy.RuleClientIDTemplate},
