@@ -204,8 +204,6 @@ func (p *usersParser) user(u *users, m member) {
 	}
 	if len(m.key) > math.MaxUint16 || strings.ContainsRune(m.key, 0) {
 		p.fail(m.at, m.path, "no CONNECT can carry this user name: it has more than 65535 bytes or U+0000")
-	} else if !speakable(m.key) {
-		p.fail(m.at, m.path, "a CONNECT with this user name is refused: it holds a control character or one that Unicode has set aside")
 	}
 	before := len(p.errs)
 	entry := &user{enabled: true}
@@ -232,6 +230,9 @@ func (p *usersParser) user(u *users, m member) {
 	}
 	if entry.hash == nil && len(p.errs) == before {
 		p.fail(m.value.StartOffset, m.path, "no password_hash: a user without one cannot exist")
+	}
+	if len(p.errs) == before && !speakable(m.key) {
+		p.fail(m.at, m.path, "a CONNECT with this user name is refused: it holds a control character or one that Unicode has set aside")
 	}
 	u.byName[m.key] = entry
 	u.longest = max(u.longest, len(m.key))

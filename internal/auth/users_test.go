@@ -100,6 +100,9 @@ func TestUsersFileErrors(t *testing.T) {
 		{"control characters do not reach the terminal", "{\"users\": {\"a\\u001b[2J\": {}}}", []string{
 			`u.json:1:26: users["a\x1b[2J"]: no password_hash: a user without one cannot exist`,
 		}},
+		{"name that no CONNECT may have", `{"users": {"a\u0007": {"password_hash": "HASH"}}}`, []string{
+			`u.json:1:12: users["a\a"]: a CONNECT with this user name is refused: it holds a control character or one that Unicode has set aside`,
+		}},
 		{"U+0000", `{"users": {"\u0000": {"password_hash": "HASH"}}}`, []string{
 			`u.json:1:12: users["\x00"]: no CONNECT can carry this user name: it has more than 65535 bytes or U+0000`,
 		}},

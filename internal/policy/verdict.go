@@ -131,8 +131,10 @@ const (
 	RuleRetainedSize // "retained-size"
 	RulePayloadSize  // "payload-size"
 	RuleFailOpen
-	RuleCharacters // "characters": a client id or user name that brokers do not take
-	RuleOthers     // "others": rules there was no place to count apart
+	RuleCharacters     // "characters": a client id or user name that brokers do not take
+	RuleUpstreamQoS    // "upstream-max-qos": what the broker announced
+	RuleUpstreamRetain // "upstream-retain"
+	RuleOthers         // "others": rules there was no place to count apart
 )
 
 // builtinNames are the names of the built-in checks, by -RuleRef.
@@ -176,6 +178,8 @@ var builtinNames = [...]string{
 	-RulePayloadSize:         "payload-size",
 	-RuleFailOpen:            "fail-open",
 	-RuleCharacters:          "characters",
+	-RuleUpstreamQoS:         "upstream-max-qos",
+	-RuleUpstreamRetain:      "upstream-retain",
 	-RuleOthers:              "others",
 }
 
