@@ -199,13 +199,13 @@ type member struct {
 
 // user parses one entry of "users" into u.
 func (p *usersParser) user(u *users, m member) {
+	before := len(p.errs)
 	if m.key == "" {
 		p.fail(m.at, m.path, "a user name cannot be empty")
 	}
 	if len(m.key) > math.MaxUint16 || strings.ContainsRune(m.key, 0) {
 		p.fail(m.at, m.path, "no CONNECT can carry this user name: it has more than 65535 bytes or U+0000")
 	}
-	before := len(p.errs)
 	entry := &user{enabled: true}
 	given := p.object(m.value, m.path)
 	for _, f := range given {
