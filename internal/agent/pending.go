@@ -63,7 +63,12 @@ func (p *pending) check() {
 	switch {
 	case !late:
 	case ws.set.failOpen != nil:
-		g.Admission = session.Admission{Subject: p.claimed(), Rule: policy.RuleFailOpen}
+		id := p.claimed()
+		if reason, rule := ws.set.failOpen.Unfit(&id); rule != policy.RuleNone {
+			g.Admission = session.Admission{Reason: reason, Rule: rule}
+			break
+		}
+		g.Admission = session.Admission{Subject: ws.set.failOpen.Bind(id), Rule: policy.RuleFailOpen}
 		admitted = true
 	default:
 		// In detect-only the gate lets the claimed name in.
@@ -75,13 +80,13 @@ func (p *pending) check() {
 	}
 }
 
-// claimed is the policy of the name that the client claims: deny rules only.
-func (p *pending) claimed() *policy.Subject {
+// claimed is the identity that the client claims: deny rules only.
+func (p *pending) claimed() policy.Identity {
 	i := p.request.Connect
-	return p.ws.set.failOpen.Bind(policy.Identity{
+	return policy.Identity{
 		Username: i.Username, ClientID: i.ClientID, Standing: policy.Unverified, Addr: p.ws.addr,
 		Version: i.Version, Door: policy.DoorAgent,
-	})
+	}
 }
 
 // answer goes on with the frame. False: it was answered before, or is not to

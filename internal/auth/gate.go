@@ -202,6 +202,9 @@ func (g *Gate) admit(st *state, r *Request, id policy.Identity) Grant {
 	if st.belongsToOther(&id) {
 		return st.refuse(r, policy.ReasonClientID, policy.RuleClientIDTemplate)
 	}
+	if reason, rule := st.engine.Unfit(&id); rule != policy.RuleNone {
+		return st.refuse(r, reason, rule)
+	}
 	release := g.owners.take(id.ClientID, ownerOf(&id), st.cfg.Auth.Takeover != "any")
 	if release == nil {
 		return st.refuse(r, policy.ReasonClientID, policy.RuleTakeover)

@@ -259,6 +259,10 @@ func TestGateDecides(t *testing.T) {
 		{"client id in Greek, with a space", nil, connect("α β\uFFFD", "alice", "secret"), policy.ReasonNone, 0},
 		{"user name with a control character", nil, connect("c", "alice\n", "secret"), policy.ReasonBadCredentials, policy.RuleCharacters},
 		{"user name with a control character, without authentication", func(c *config.Config) { c.Auth.Enabled = false }, connect("c", "alice\x7f", "secret"), policy.ReasonBadCredentials, policy.RuleCharacters},
+		{"user name that a deny rule cannot be filled with", func(c *config.Config) {
+			c.Auth.Enabled = false
+			c.ACL.DefaultAction, c.ACL.Rules = "allow", []config.Rule{{Topics: []string{"own/%u"}, Decision: "deny"}}
+		}, connect("c", "a/b", "-"), policy.ReasonNotAllowed, 1},
 		{"client id too long", nil, connect(strings.Repeat("c", 129), "alice", "secret"), policy.ReasonClientID, policy.RuleClientIDLength},
 		{"client id template", func(c *config.Config) { c.Auth.ClientIDTemplate = "%u-*" }, connect("eve-1", "alice", "secret"), policy.ReasonClientID, policy.RuleClientIDTemplate},
 		{"client id template of a longer user name", longer("%u-*"), connect("alice-x-1", "alice", "secret"), policy.ReasonClientID, policy.RuleClientIDTemplate},

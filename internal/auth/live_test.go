@@ -359,6 +359,9 @@ func TestRecheck(t *testing.T) {
 		{"removed, detect-only", func(c *config.Config) { c.General.BlockMode = false }, alice, users(map[string]entry{"bob": {Hash: testHash}}), "0 "},
 		{"provider renamed", nil, alice, set(func(c *config.Config) { c.Auth.Providers[0].Name = "x" }), ""},
 		{"client id forbidden", nil, alice, set(func(c *config.Config) { c.Auth.ClientIDPattern = regexp.MustCompile("^(?:x)$") }), ""},
+		{"a deny rule that it cannot be filled with", nil, connect("c/1", "alice", "secret"), set(func(c *config.Config) {
+			c.ACL.DefaultAction, c.ACL.Rules = "allow", []config.Rule{{Topics: []string{"own/%c"}, Decision: "deny"}}
+		}), ""},
 		{"client id of a user who is new", func(c *config.Config) { c.Auth.ClientIDTemplate = "%u-*" }, connect("alice-x-1", "alice", "secret"), users(map[string]entry{"alice": {Hash: testHash}, "alice-x": {Hash: testHash}}), ""},
 		{"authentication off", nil, alice, set(func(c *config.Config) { c.Auth.Enabled = false }), "1 "},
 		{"authentication on", func(c *config.Config) { c.Auth.Enabled = false }, alice, set(func(c *config.Config) { c.Auth.Enabled = true }), ""},

@@ -144,6 +144,14 @@ func (st *state) belongsToOther(id *policy.Identity) bool {
 // renew brings a live identity up to date and reports whether it would still be
 // admitted.
 func (st *state) renew(id *policy.Identity) bool {
+	if !st.renewed(id) {
+		return false
+	}
+	_, rule := st.engine.Unfit(id)
+	return rule == policy.RuleNone
+}
+
+func (st *state) renewed(id *policy.Identity) bool {
 	if id.Standing == policy.Unverified {
 		// Admitted by fail-open in the agent door, or by detect-only.
 		return st.cfg.General.FailOpen && id.Door == policy.DoorAgent

@@ -28,6 +28,7 @@ type Engine struct {
 	everybody                       sets
 	everybodyDenied                 func() sets // only of denying rules, built when first asked for
 
+	lastAllow    int  // place of the last rule that allows, -1: none
 	namesConnect bool // some rule speaks about CONNECT
 	regexes      map[string]*regex
 	memos        int // how many regexes several rules share
@@ -70,8 +71,12 @@ func Compile(cfg *config.Config) (*Engine, error) {
 		}
 		e.rules = append(e.rules, r)
 	}
+	e.lastAllow = -1
 	for i := range e.rules {
 		e.file(int32(i))
+		if e.rules[i].allow {
+			e.lastAllow = i
+		}
 		e.namesConnect = e.namesConnect || e.rules[i].actions&actConnect != 0
 	}
 	e.everybody = e.forEverybody(func(*rule) bool { return true })
