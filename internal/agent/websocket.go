@@ -369,7 +369,7 @@ func (ws *webSocket) recheck(a *Agent, fx *session.Effects) {
 	}
 	now, ok := a.gate.Recheck(subject)
 	if !ok {
-		ws.revoke(a, fx, policy.ReasonNotAllowed, policy.RuleProviders)
+		ws.revoke(a, fx, policy.ReasonNotAllowed, policy.RuleRevoked)
 		return
 	}
 	if now != subject {

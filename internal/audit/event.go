@@ -105,7 +105,11 @@ func (c *Conn) event(
 	if subject != nil {
 		engine = subject.Engine()
 	}
-	out.Rule = engine.RuleName(e.Rule)
+	rule := e.Rule
+	if rule == policy.RuleNone {
+		rule = e.Reason.Rule()
+	}
+	out.Rule = engine.RuleName(rule)
 	out.who(info, subject)
 	if e.Kind == session.KindDisconnected {
 		out.end(c, counters, &e.End, now)
@@ -157,13 +161,16 @@ func (e *Event) who(info *session.ConnectInfo, subject *policy.Subject) {
 func (e *Event) end(c *Conn, counters *session.Counters, end *session.End, now time.Time) {
 	how := endings[end.Cause]
 	e.EndedBy, e.Packet, e.Direction = how.by, how.packet, how.direction
-	if e.Reason == "" {
-		e.Reason = how.reason
+	if e.Reason == "" || end.Cause == session.CauseDrain {
+		e.Reason = how.reason // only a client that waits is told that the server is unavailable
 	}
 	// Who leaves on their own was not decided about.
 	e.Decision = session.DecisionAllow.String()
 	if how.by == "policy" || how.by == "gateway" {
 		e.Decision = session.DecisionClose.String()
+		if e.Rule == "" {
+			e.Rule = how.rule
+		}
 	}
 	if end.Code != 0 {
 		e.Code = fmt.Sprintf("0x%02X", byte(end.Code))
@@ -178,27 +185,27 @@ func (e *Event) end(c *Conn, counters *session.Counters, end *session.End, now t
 	}
 }
 
-// ending is what the audit says about a cause: who ended the connection, and
-// why, unless a rule says it better.
-type ending struct{ by, reason, packet, direction string }
+// ending is what the audit says about a cause: who ended the connection, why,
+// and by what, unless a rule says it better.
+type ending struct{ by, reason, rule, packet, direction string }
 
 var endings = [...]ending{
-	session.CauseNone:             {by: "gateway", reason: "unknown"},
-	session.CauseClientDisconnect: {"client", "client-disconnect", "DISCONNECT", "client"},
+	session.CauseNone:             {by: "gateway", reason: "unknown", rule: "unknown"},
+	session.CauseClientDisconnect: {by: "client", reason: "client-disconnect", packet: "DISCONNECT", direction: "client"},
 	session.CauseClientLost:       {by: "client", reason: "client-lost"},
-	session.CauseKeepAlive:        {by: "gateway", reason: "keep-alive"},
-	session.CauseMalformed:        {by: "gateway", reason: "malformed"},
-	session.CauseProtocol:         {by: "gateway", reason: "protocol-error"},
-	session.CauseRefused:          {by: "policy", reason: "refused"},
-	session.CausePolicy:           {by: "policy", reason: "revoked"},
-	session.CauseDrain:            {by: "gateway", reason: "drain"},
+	session.CauseKeepAlive:        {by: "gateway", reason: "keep-alive", rule: "keep-alive"},
+	session.CauseMalformed:        {by: "gateway", reason: "malformed", rule: "protocol"},
+	session.CauseProtocol:         {by: "gateway", reason: "protocol-error", rule: "protocol"},
+	session.CauseRefused:          {by: "policy", reason: "refused", rule: "refused"},
+	session.CausePolicy:           {by: "policy", reason: "revoked", rule: "revoked"},
+	session.CauseDrain:            {by: "gateway", reason: "drain", rule: "drain"},
 	session.CauseUpstreamLost:     {by: "broker", reason: "broker-lost"},
 	session.CauseBrokerFault:      {by: "broker", reason: "broker-fault"},
 	session.CauseBrokerRefused:    {by: "broker", reason: "broker-refused"},
-	session.CauseBrokerDisconnect: {"broker", "broker-disconnect", "DISCONNECT", "broker"},
-	session.CauseConnectTimeout:   {by: "gateway", reason: "connect-timeout"},
-	session.CauseStalled:          {by: "gateway", reason: "stalled"},
-	session.CauseInternal:         {by: "gateway", reason: "internal"},
+	session.CauseBrokerDisconnect: {by: "broker", reason: "broker-disconnect", packet: "DISCONNECT", direction: "broker"},
+	session.CauseConnectTimeout:   {by: "gateway", reason: "connect-timeout", rule: "connect-timeout-secs"},
+	session.CauseStalled:          {by: "gateway", reason: "stalled", rule: "write-stall-secs"},
+	session.CauseInternal:         {by: "gateway", reason: "internal", rule: "internal"},
 }
 
 // tags is the ordered list of an event's tags.

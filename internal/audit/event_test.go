@@ -196,6 +196,33 @@ func TestEveryCauseHasAnEnding(t *testing.T) {
 	}
 }
 
+// TestEveryDenialNamesItsRule looks at decisions that no rule of the file made.
+func TestEveryDenialNamesItsRule(t *testing.T) {
+	check := func(e Event, what string) {
+		t.Helper()
+		if e.Decision != "allow" && e.Rule == "" {
+			t.Errorf("%s: %s (%s) has no rule", what, e.Event, e.Reason)
+		}
+	}
+	var c Conn
+	for reason, want := range map[policy.Reason]string{
+		policy.ReasonMalformed: "protocol", policy.ReasonProtocol: "protocol", policy.ReasonServerUnavailable: "upstream",
+		policy.ReasonUpgrade: "upgrade", policy.ReasonNotAllowed: "revoked", policy.ReasonDraining: "drain",
+	} {
+		if e := c.Refused(reason, policy.RuleNone, false, noon); e.Rule != want {
+			t.Errorf("%s: rule %q, want %q", e.Event, e.Rule, want)
+		}
+	}
+	for cause := session.CauseNone; cause <= session.CauseInternal; cause++ {
+		check(c.event(nil, nil, nil, &session.Event{Kind: session.KindDisconnected, End: session.End{Cause: cause}}, noon), endings[cause].reason)
+	}
+	drained := session.End{Cause: session.CauseDrain, Reason: policy.ReasonDraining}
+	e := c.event(nil, nil, nil, &session.Event{Kind: session.KindDisconnected, Reason: drained.Reason, End: drained}, noon)
+	if e.Reason != "drain" || e.Rule != "drain" || e.EndedBy != "gateway" {
+		t.Errorf("a drain is told as %q by rule %q, ended by %q", e.Reason, e.Rule, e.EndedBy)
+	}
+}
+
 // What a session lends is copied.
 func TestEventCopies(t *testing.T) {
 	topic, filter := []byte("a/b"), []byte("c/#")

@@ -140,7 +140,7 @@ func appendWhy(b []byte, e *Event) []byte {
 		b = append(b, " · "...)
 		b = append(b, e.Reason...)
 	}
-	if e.Rule != "" {
+	if e.Rule != "" && e.Rule != e.Reason {
 		b = append(b, " by "...)
 		b = append(b, e.Rule...)
 	}

@@ -75,7 +75,7 @@ func (g *Gateway) drain(ctx context.Context, rate int) {
 		for ; n < due; n++ {
 			c, d := live[n].c, live[n].d
 			c.Post(func() {
-				d.stop(session.End{Cause: session.CauseDrain, Reason: policy.ReasonDraining, Rule: policy.RuleNone})
+				d.stop(session.End{Cause: session.CauseDrain, Reason: policy.ReasonDraining, Rule: policy.RuleDrain})
 			})
 			live[n] = liveConn{}
 		}

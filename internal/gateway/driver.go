@@ -264,7 +264,7 @@ func (d *driver) Closed(c netloop.Conn, err error) {
 	switch {
 	case errors.As(err, &no):
 		d.report([]session.Event{{
-			Kind: session.KindBlocked, Decision: session.DecisionClose, Reason: policy.ReasonUpgrade, Rule: policy.RuleNone,
+			Kind: session.KindBlocked, Decision: session.DecisionClose, Reason: policy.ReasonUpgrade, Rule: policy.RuleUpgrade,
 		}})
 		d.s.Lost(now, side, fx)
 	case errors.Is(err, netloop.ErrStalled):
@@ -272,7 +272,7 @@ func (d *driver) Closed(c netloop.Conn, err error) {
 	case errors.Is(err, netloop.ErrPanic):
 		d.s.End(now, session.End{Cause: session.CauseInternal, Rule: policy.RuleNone}, fx)
 	case errors.Is(err, netloop.ErrClosed):
-		d.s.End(now, session.End{Cause: session.CauseDrain, Reason: policy.ReasonDraining, Rule: policy.RuleNone}, fx)
+		d.s.End(now, session.End{Cause: session.CauseDrain, Reason: policy.ReasonDraining, Rule: policy.RuleDrain}, fx)
 	default:
 		d.s.Lost(now, side, fx)
 	}
@@ -303,7 +303,7 @@ func (d *driver) recheck() {
 	subj, ok := d.g.gate.Recheck(old)
 	switch {
 	case !ok:
-		d.stop(session.End{Cause: session.CausePolicy, Reason: policy.ReasonNotAllowed, Rule: policy.RuleNone})
+		d.stop(session.End{Cause: session.CausePolicy, Reason: policy.ReasonNotAllowed, Rule: policy.RuleRevoked})
 	case subj != old:
 		l := d.local()
 		l.fx.Reset()

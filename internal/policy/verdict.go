@@ -83,6 +83,24 @@ func (r Reason) Tag() string {
 	return reasonTags[r]
 }
 
+// Rule is what stands for the rule of a decision that no rule or setting made:
+// every denial has a name to look for. RuleNone where others decide.
+func (r Reason) Rule() RuleRef {
+	switch r {
+	case ReasonMalformed, ReasonProtocol:
+		return RuleProtocol
+	case ReasonServerUnavailable:
+		return RuleUpstream
+	case ReasonUpgrade:
+		return RuleUpgrade
+	case ReasonNotAllowed:
+		return RuleRevoked
+	case ReasonDraining:
+		return RuleDrain
+	}
+	return RuleNone
+}
+
 // RuleRef names what decided: a rule of the engine (> 0: its place in
 // evaluation order, from 1), a built-in check (< 0), or nothing (0).
 // [Engine.RuleName] gives its name.
@@ -134,6 +152,11 @@ const (
 	RuleCharacters     // "characters": a client id or user name that brokers do not take
 	RuleUpstreamQoS    // "upstream-max-qos": what the broker announced
 	RuleUpstreamRetain // "upstream-retain"
+	RuleProtocol       // "protocol": MQTT itself
+	RuleUpstream       // "upstream": no broker, or one that does not answer
+	RuleUpgrade        // "upgrade": of a WebSocket
+	RuleRevoked        // "revoked": who was admitted would not be any more
+	RuleDrain          // "drain": we stop
 	RuleOthers         // "others": rules there was no place to count apart
 )
 
@@ -180,6 +203,11 @@ var builtinNames = [...]string{
 	-RuleCharacters:          "characters",
 	-RuleUpstreamQoS:         "upstream-max-qos",
 	-RuleUpstreamRetain:      "upstream-retain",
+	-RuleProtocol:            "protocol",
+	-RuleUpstream:            "upstream",
+	-RuleUpgrade:             "upgrade",
+	-RuleRevoked:             "revoked",
+	-RuleDrain:               "drain",
 	-RuleOthers:              "others",
 }
 

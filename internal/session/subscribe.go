@@ -280,7 +280,7 @@ func (s *Session) Policy(now Time, subj *policy.Subject, fx *Effects) {
 	switch {
 	case s.state == stateEnded || s.subj == nil:
 	case subj == nil:
-		s.ending(faultOf(CausePolicy, policy.ReasonNotAllowed, policy.RuleNone), fx)
+		s.ending(faultOf(CausePolicy, policy.ReasonNotAllowed, policy.RuleRevoked), fx)
 	default:
 		s.subj = subj
 		s.generation++
