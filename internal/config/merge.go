@@ -132,10 +132,10 @@ func (n *node) scalar() bool { return n.kind == kindBool || n.kind == kindNumber
 // Unenforced is an error that names each of the warnings that forbid to run,
 // nil when there is none.
 func Unenforced(warnings []Warning) error {
-	var blocked []string
+	var blocked Errors
 	for _, w := range warnings {
 		if w.Blocks {
-			blocked = append(blocked, w.Place+": "+w.Path+": "+w.Text)
+			blocked = append(blocked, &Error{Place: w.Place, Path: w.Path, Text: w.Text})
 		}
 	}
 	if blocked == nil {
@@ -145,8 +145,11 @@ func Unenforced(warnings []Warning) error {
 }
 
 // unenforcedError lists what is enabled and not enforced.
-type unenforcedError struct{ lines []string }
+type unenforcedError struct{ each Errors }
 
 func (e *unenforcedError) Error() string {
-	return "this version cannot enforce what the configuration enables:\n  " + strings.Join(e.lines, "\n  ")
+	return "this version cannot enforce what the configuration enables:\n  " + strings.ReplaceAll(e.each.Error(), "\n", "\n  ")
 }
+
+// Unwrap gives each to errors.As, at its place.
+func (e *unenforcedError) Unwrap() []error { return e.each.Unwrap() }
