@@ -105,7 +105,7 @@ func (a *Agent) Start() error {
 	a.work.Go(a.accept)
 	a.work.Go(a.sweep)
 	a.log.Info("agent door open", "socket", a.socket,
-		"note", "an agent cannot change packets: what would be lowered or stripped is forwarded and audited")
+		"note", "an agent cannot change packets: what would be lowered or stripped is forwarded and audited: docs/sentinel.md")
 	return nil
 }
 

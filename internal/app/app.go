@@ -35,6 +35,7 @@ type Options struct {
 	DrainTimeout time.Duration
 	DrainRate    int
 	Version      string
+	File         string // of the configuration, for the log; empty: none
 	Log          *slog.Logger
 }
 
@@ -164,8 +165,8 @@ func (a *App) Addrs() []net.Addr {
 }
 
 // Reload reads the configuration again and puts it in force, under the last
-// push. Everything that can fail comes first; after an error the old
-// configuration stays whole.
+// push, and logs what has changed. Everything that can fail comes first; after
+// an error the old configuration stays whole.
 func (a *App) Reload() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -186,12 +187,17 @@ func (a *App) Reload() error {
 	if err != nil {
 		return fmt.Errorf("compile policy: %w", err)
 	}
+	old, users := a.cfg, a.gate.Users()
 	if err := a.swap(cfg, engine); err != nil {
 		return err
 	}
 	a.base = base
 	a.push.refused = refusal{} // it may fit now
-	return a.audit.Reopen()
+	a.sayReloaded(old, cfg, users)
+	if err := a.audit.Reopen(); err != nil { // the old output stays
+		a.log.Error("reopen the audit", "error", err)
+	}
+	return nil
 }
 
 // swap puts a configuration in force; the gate, which comes first, may refuse
@@ -240,8 +246,10 @@ func (a *App) Stop(ctx context.Context) error {
 }
 
 // Run starts, serves until ctx ends, reloads on every value of reload, and
-// drains. ready, when not nil, is called once everything listens.
+// drains. ready, when not nil, is called once everything listens. The cause of
+// ctx's end is logged.
 func (a *App) Run(ctx context.Context, reload <-chan struct{}, ready func()) error {
+	began := time.Now()
 	if err := a.Start(); err != nil {
 		stop, cancel := context.WithTimeout(context.Background(), a.opts.DrainTimeout)
 		defer cancel()
@@ -250,19 +258,22 @@ func (a *App) Run(ctx context.Context, reload <-chan struct{}, ready func()) err
 	if ready != nil {
 		ready()
 	}
+	a.sayReady()
 	for {
 		select {
 		case <-reload:
 			if err := a.Reload(); err != nil {
-				a.log.Error("reload failed, the running policy stays", "error", err)
-			} else {
-				a.log.Info("reloaded")
+				a.sayRefused(err)
 			}
 		case <-ctx.Done():
-			a.log.Info("draining", "timeout", a.opts.DrainTimeout)
+			why, drain := context.Cause(ctx), time.Now()
+			a.log.Info("draining", "reason", why, "timeout", a.opts.DrainTimeout)
 			stop, cancel := context.WithTimeout(context.Background(), a.opts.DrainTimeout)
 			defer cancel()
-			return a.Stop(stop)
+			err := a.Stop(stop)
+			a.log.Info("stopped", "reason", why, "drained_in", time.Since(drain).Round(time.Millisecond),
+				"in_time", stop.Err() == nil, "ran_for", time.Since(began).Round(time.Millisecond))
+			return err
 		}
 	}
 }

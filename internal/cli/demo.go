@@ -20,12 +20,13 @@ func (demoCmd) Help() string {
 
 // Run runs the demo until a signal.
 func (c *demoCmd) Run(ctx context.Context, stdio *IO) error {
-	ctx, _, stop := signals(ctx)
+	log := newLogger(stdio.Err, "warn", false)
+	ctx, stop := signals(ctx, log, nil)
 	defer stop()
 	if c.For > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.For)
 		defer cancel()
 	}
-	return demo.Run(ctx, demo.Options{Out: stdio.Out, Color: stdio.Color, Version: Version, Log: newLogger(stdio.Err, "warn", false)})
+	return demo.Run(ctx, demo.Options{Out: stdio.Out, Color: stdio.Color, Version: Version, Log: log})
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/app"
@@ -82,6 +83,9 @@ func (c *gatewayCmd) Run(ctx context.Context, stdio *IO) error {
 // without, it is served when the configuration has listeners.
 func (f *runFlags) serve(ctx context.Context, stdio *IO, o app.Options, override func(*config.Config) error) error {
 	log := newLogger(stdio.Err, f.LogLevel, f.JSONLogs)
+	reload := make(chan struct{}, 1)
+	ctx, stop := signals(ctx, log, reload)
+	defer stop()
 	load := func() (*config.Config, error) {
 		cfg, err := f.load(log)
 		if err == nil && override != nil {
@@ -94,19 +98,14 @@ func (f *runFlags) serve(ctx context.Context, stdio *IO, o app.Options, override
 		return usage(err)
 	}
 	o.Gateway = o.Gateway || len(first.Gateway.Listeners) > 0
-	o.Load, o.Log, o.Version = load, log, Version
+	o.Load, o.Log, o.Version, o.File = load, log, Version, f.Config
 	o.DrainTimeout, o.DrainRate = f.DrainTimeout, f.DrainRate
 	a, err := app.New(o)
 	if err != nil {
 		return usage(err)
 	}
 	tuneCollector()
-	ctx, reload, stop := signals(ctx)
-	defer stop()
 	return a.Run(ctx, reload, func() {
-		if o.Socket != "" {
-			log.Info("serving the proxy", "socket", o.Socket, "limits", "docs/sentinel.md")
-		}
 		announce(log, first)
 	})
 }
@@ -155,11 +154,11 @@ func announce(log *slog.Logger, cfg *config.Config) {
 	}
 }
 
-// signals gives a context that ends with SIGTERM or SIGINT (a second one exits
-// at once) and a channel for SIGHUP.
-func signals(parent context.Context) (context.Context, <-chan struct{}, func()) {
-	ctx, cancel := context.WithCancel(parent)
-	reload := make(chan struct{}, 1)
+// signals gives a context that ends with SIGTERM or SIGINT, which is then its
+// cause; a second one exits at once. SIGHUP puts a value into reload, if there
+// is room; while draining it does nothing. Without reload it is as SIGTERM.
+func signals(parent context.Context, log *slog.Logger, reload chan<- struct{}) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
 	ch := make(chan os.Signal, 4)
 	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	done := make(chan struct{})
@@ -167,23 +166,27 @@ func signals(parent context.Context) (context.Context, <-chan struct{}, func()) 
 		for {
 			select {
 			case s := <-ch:
-				if s == syscall.SIGHUP {
+				hup := s == syscall.SIGHUP && reload != nil
+				switch {
+				case hup && ctx.Err() != nil:
+					log.Warn("no reload while draining", "signal", unix.SignalName(s.(syscall.Signal)))
+				case hup:
 					select {
 					case reload <- struct{}{}:
-					default:
+					default: // one is waiting already
 					}
-					continue
-				}
-				if ctx.Err() != nil {
+				case ctx.Err() != nil:
+					log.Warn("stopped at once by a second signal, connections were not drained")
 					os.Exit(exitFailed)
+				default:
+					cancel(errors.New(unix.SignalName(s.(syscall.Signal))))
 				}
-				cancel()
 			case <-done:
 				return
 			}
 		}
 	}()
-	return ctx, reload, func() { signal.Stop(ch); close(done); cancel() }
+	return ctx, func() { signal.Stop(ch); close(done); cancel(nil) }
 }
 
 // levelTrace is below slog's debug.
@@ -193,8 +196,11 @@ const levelTrace = slog.Level(-8)
 func newLogger(w io.Writer, level string, jsonLines bool) *slog.Logger {
 	levels := map[string]slog.Level{"trace": levelTrace, "debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
 	o := &slog.HandlerOptions{Level: levels[level], ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.LevelKey && a.Value.Any() == levelTrace {
+		switch {
+		case a.Key == slog.LevelKey && a.Value.Any() == levelTrace:
 			a.Value = slog.StringValue("TRACE")
+		case a.Value.Kind() == slog.KindDuration: // JSON would have it in nanoseconds
+			a.Value = slog.StringValue(a.Value.Duration().String())
 		}
 		return a
 	}}

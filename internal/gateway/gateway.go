@@ -171,7 +171,7 @@ func (g *Gateway) Start() (err error) {
 		}
 		g.addrs = append(g.addrs, addr)
 		g.listeners = append(g.listeners, li)
-		g.log.Info("listening", "listener", d.name, "address", addr.String())
+		g.log.Debug("listening", "listener", d.name, "address", addr.String())
 	}
 	return nil
 }
@@ -182,6 +182,25 @@ func (g *Gateway) Addrs() []net.Addr {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.addrs
+}
+
+// Listening names each listener with the address really listened on, in the
+// order of the configuration: "tcp tcp://127.0.0.1:1883". None before Start.
+func (g *Gateway) Listening() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var all []string
+	for i, addr := range g.addrs {
+		d, url := g.doors[i], "tcp://"+addr.String()
+		if d.ws {
+			url = "ws://" + addr.String() + d.rules.path
+		}
+		if d.named {
+			url = d.name + " " + url
+		}
+		all = append(all, url)
+	}
+	return all
 }
 
 // Recheck has every live session's identity re-evaluated, on its own loop, a
@@ -256,6 +275,7 @@ func (g *Gateway) Brokers() []*upstream.Broker { return g.brokers().Brokers() }
 type door struct {
 	g        *Gateway
 	name     string
+	named    bool // by the configuration; else name is the address
 	hostport string
 	ws       bool
 	rules    upgradeRules
@@ -273,7 +293,7 @@ func newDoor(g *Gateway, l *config.Listener) (*door, error) {
 	case l.ProxyProtocol == "accept" || l.ProxyProtocol == "require":
 		return nil, fmt.Errorf("proxy-protocol %s is not supported by this version", l.ProxyProtocol)
 	}
-	d := &door{g: g, name: l.Name, hostport: hostport, ws: scheme == "ws", rules: upgradeRules{path: path, origins: l.AllowedOrigins}}
+	d := &door{g: g, name: l.Name, named: l.Name != "" && l.Name != l.Address, hostport: hostport, ws: scheme == "ws", rules: upgradeRules{path: path, origins: l.AllowedOrigins}}
 	if d.name == "" {
 		d.name = l.Address
 	}
