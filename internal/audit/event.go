@@ -38,6 +38,7 @@ type Event struct {
 	Protocol      string    `json:"protocol,omitempty"`
 	Packet        string    `json:"packet,omitempty"`
 	Direction     string    `json:"direction,omitempty"` // client|broker: who sent the packet
+	Will          bool      `json:"will,omitempty"`      // of a CONNECT: it was decided about its will
 	Topic         string    `json:"topic,omitempty"`
 	Filters       []string  `json:"filters,omitempty"`
 	QoS           *int      `json:"qos,omitempty"`
@@ -118,7 +119,7 @@ func (c *Conn) event(
 	if e.Packet != 0 {
 		out.Packet, out.Direction = e.Packet.String(), direction(e.From)
 	}
-	out.Topic = string(e.Topic)
+	out.Will, out.Topic = e.Will, string(e.Topic)
 	for _, f := range e.Filters {
 		out.Filters = append(out.Filters, string(f))
 	}

@@ -80,6 +80,7 @@ func kinds(t *testing.T) []named {
 		e.Reason, e.Rule = policy.ReasonBadCredentials, policy.RuleProviders
 	}))
 	add("blocked will", gateway, verified, with(publish, func(e *session.Event) {
+		e.Will = true
 		e.Packet, e.Kind, e.Decision, e.Reason = mqtt.CONNECT, session.KindBlocked, session.DecisionClose, policy.ReasonWill
 	}))
 	add("detected", gateway, verified, with(publish, func(e *session.Event) {

@@ -33,6 +33,9 @@ func (e *Event) AppendJSON(b []byte) []byte {
 	b = appendField(b, "protocol", e.Protocol)
 	b = appendField(b, "packet", e.Packet)
 	b = appendField(b, "direction", e.Direction)
+	if e.Will {
+		b = append(b, `,"will":true`...)
+	}
 	b = appendField(b, "topic", e.Topic)
 	b = appendList(b, "filters", e.Filters)
 	b = appendInt(b, "qos", e.QoS)

@@ -99,10 +99,10 @@ func appendWhat(b []byte, e *Event) []byte {
 	if e.Direction == "broker" && e.EndedBy == "" {
 		b = append(b, " from the broker"...)
 	}
+	if e.Will {
+		b = append(b, " will"...)
+	}
 	if e.Topic != "" {
-		if e.Packet == "CONNECT" {
-			b = append(b, " will"...)
-		}
 		b = append(b, ' ')
 		b = appendQuoted(b, e.Topic)
 	}

@@ -48,6 +48,7 @@ type start struct {
 	raw       []byte // its body
 	c         mqtt.Connect
 	will      policy.Verdict
+	aboutWill bool // what is being decided is the will
 	detected  bool // admitted although it would have been refused
 	upID      string
 	expiry    uint32 // session expiry as sent upstream
@@ -178,11 +179,13 @@ func (s *Session) blocksConnect(r policy.Reason, rule policy.RuleRef, fx *Effect
 	return false
 }
 
-// connectEvent is an event about the CONNECT, with its will where it has one.
+// connectEvent is an event about the CONNECT, or about its will while that is
+// decided.
 func (s *Session) connectEvent(k Kind, d Decision) Event {
 	e := Event{Kind: k, Decision: d, Rule: policy.RuleNone, Packet: mqtt.CONNECT, From: mqtt.Client}
-	if st := s.start; st != nil && st.c.HasWill {
+	if st := s.start; st != nil && st.aboutWill {
 		w := &st.c.Will
+		e.Will = true
 		e.Topic, e.QoS, e.Retain, e.PayloadBytes = w.Topic, w.QoS, w.Retain, len(w.Payload)
 	}
 	return e
@@ -262,7 +265,13 @@ func (s *Session) decideConnect(fx *Effects) bool {
 		s.refused(st.h, st.pos, v.Reason, v.Rule, fx)
 		return false
 	}
-	return !st.c.HasWill || s.decideWill(fx)
+	if !st.c.HasWill {
+		return true
+	}
+	st.aboutWill = true
+	ok := s.decideWill(fx)
+	st.aboutWill = false
+	return ok
 }
 
 // decideWill decides the will; false: the CONNECT was refused for it.

@@ -59,6 +59,7 @@ type rig struct {
 	ended     bool
 	end       session.End
 	forwarded func(to mqtt.Side, b []byte) // sees every byte, when set
+	seen      func(e *session.Event)       // every event, when set
 }
 
 func newRig(t testing.TB, door policy.Door, engine *policy.Engine) *rig {
@@ -94,6 +95,9 @@ func (r *rig) call(input []byte, from mqtt.Side, f func()) {
 		r.verdicts = append(r.verdicts, v)
 	}
 	for i := range r.fx.Events {
+		if r.seen != nil {
+			r.seen(&r.fx.Events[i])
+		}
 		if r.fx.Events[i].Count > 0 {
 			continue // no new one
 		}

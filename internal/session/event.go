@@ -32,6 +32,7 @@ type Event struct {
 	Rule         policy.RuleRef
 	Packet       mqtt.Type
 	From         mqtt.Side // who sent the packet
+	Will         bool      // of a CONNECT: the decision is about its will, and so is what follows
 	Topic        []byte
 	Filters      [][]byte
 	QoS          byte

@@ -606,3 +606,29 @@ func TestEachChangeNamesItsRule(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// TestWillIsNamed tells a CONNECT refused for its will from one refused for
+// something else that has a will.
+func TestWillIsNamed(t *testing.T) {
+	for name, c := range map[string]struct {
+		config string
+		refuse *session.Admission
+		topic  string
+		will   bool
+	}{
+		"will":        {`{` + plainRules + `}`, nil, "secret/w", true},
+		"credentials": {`{` + plainRules + `}`, &session.Admission{Reason: policy.ReasonBadCredentials, Rule: policy.RuleProviders}, "", false},
+		"removed":     {`{"acl": {"on-denied-will": "remove", "rules": []}}`, nil, "secret/w", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, policy.DoorGateway, engineOf(t, c.config))
+			r.refuse = c.refuse
+			var got []session.Event
+			r.seen = func(e *session.Event) { got = append(got, *e) }
+			r.feed(mqtt.Client, testkit.Connect(mqtt.V5, "c1", testkit.Will("secret/w", "gone", 1, false)))
+			if len(got) != 1 || got[0].Will != c.will || string(got[0].Topic) != c.topic {
+				t.Errorf("told %+v, want one about the will %v, topic %q", got, c.will, c.topic)
+			}
+		})
+	}
+}
