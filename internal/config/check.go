@@ -78,7 +78,7 @@ type rulesFile struct {
 func (d *document) checkACL(cfg *Config, p *path) {
 	acl := &cfg.ACL
 	known := d.ruleNames(nil, acl.Rules, p.child("rules"))
-	d.checkRules(acl.Rules, &cfg.Gateway, "", p.child("rules"))
+	d.checkRules(acl.Rules, cfg, "", p.child("rules"))
 	if acl.RulesFile != "" {
 		acl.Rules = append(acl.Rules, d.readRules(cfg, known, p.child("rules-file"))...)
 	}
@@ -106,7 +106,7 @@ func (d *document) readRules(cfg *Config, known map[string]string, p *path) []Ru
 	var top *path
 	more.object(more.root, reflect.ValueOf(&file).Elem(), top)
 	more.ruleNames(known, file.Rules, top.child("rules"))
-	more.checkRules(file.Rules, &cfg.Gateway, "rules-file.", top.child("rules"))
+	more.checkRules(file.Rules, cfg, "rules-file.", top.child("rules"))
 	return file.Rules
 }
 
@@ -131,7 +131,10 @@ func (d *document) ruleNames(known map[string]string, rules []Rule, p *path) map
 }
 
 // checkRules judges rules and labels them.
-func (d *document) checkRules(rules []Rule, g *Gateway, prefix string, p *path) {
+func (d *document) checkRules(rules []Rule, cfg *Config, prefix string, p *path) {
+	g := &cfg.Gateway
+	allows := func(r Rule) bool { return r.Decision == "allow" }
+	open := cfg.ACL.DefaultAction == "allow" || slices.ContainsFunc(rules, allows) || slices.ContainsFunc(cfg.ACL.Rules, allows)
 	for i := range rules {
 		r, rp := &rules[i], p.at(i)
 		r.Label = r.Name
@@ -146,6 +149,9 @@ func (d *document) checkRules(rules []Rule, g *Gateway, prefix string, p *path) 
 		}
 		if len(r.Topics) > 0 && len(r.Actions) == 1 && r.Actions[0] == "connect" {
 			d.warnAt(rp.child("topics"), false, "a rule about connecting does not look at topics")
+		}
+		if r.Decision == "deny" && open {
+			d.warnUnfit(r.Topics, rp.child("topics"))
 		}
 		if name := r.Match.Listener; name != "" && !g.hasListener(name) {
 			lp := rp.child("match").child("listener")

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -143,6 +144,7 @@ func (d *document) text(n *node, v reflect.Value, f *field, p *path) {
 		}
 		text = out
 	}
+	d.warnPercent(n, f.is, p)
 	v.SetString(text)
 }
 
@@ -172,6 +174,7 @@ func (d *document) regexp(n *node, v reflect.Value, f *field, p *path) {
 		d.refuse(n, p, what, "leave the key out, or write a pattern")
 		return
 	}
+	d.warnPercent(n, cmp.Or(f.is, "regexp"), p)
 	re, err := regexp.Compile(text)
 	if err != nil {
 		why := strings.TrimPrefix(err.Error(), "error parsing regexp: ")

@@ -104,6 +104,54 @@ func (d *document) warnEscaped(template string, p *path) {
 	}
 }
 
+// warnPercent warns of what looks like a placeholder and is none where it
+// stands.
+func (d *document) warnPercent(n *node, is string, p *path) {
+	text := ""
+	switch is {
+	case "rule-filter":
+		text = "%%%c stands for itself; %%u, %%c and %%g are filled in"
+	case "filter", "regexp":
+		text = "%%%c stands for itself here; it is filled in only in topics of rules"
+	case "anchored":
+		text = "%%%c stands for itself here; client-id-template fills in %%u"
+	default:
+		return
+	}
+	told := map[byte]bool{}
+	for i := 0; i+1 < len(n.raw); i++ {
+		c := n.raw[i+1]
+		if lower := c | 0x20; n.raw[i] != '%' || lower < 'a' || lower > 'z' || told[c] {
+			continue
+		}
+		if filled := strings.IndexByte("ucg", c) >= 0; filled != (is == "rule-filter") {
+			d.warnAt(p, false, fmt.Sprintf(text, c))
+			told[c] = true
+		}
+	}
+}
+
+// warnUnfit warns of the clients that a deny rule keeps out as a whole.
+func (d *document) warnUnfit(topics []string, p *path) {
+	for i, t := range topics {
+		if d.refused(p.at(i)) {
+			continue
+		}
+		name := ""
+		switch u, c := strings.Contains(t, "%u"), strings.Contains(t, "%c"); {
+		case u && c:
+			name = "user name or client id"
+		case u:
+			name = "user name"
+		case c:
+			name = "client id"
+		default:
+			continue
+		}
+		d.warnAt(p.at(i), false, "the rule cannot be filled in for a client whose "+name+" holds / + # or a control character, or begins with $: such a client is refused at CONNECT")
+	}
+}
+
 // checkUpstreamUsername accepts the user name towards the broker.
 func checkUpstreamUsername(_ *document, s string) (string, *wrong) {
 	if w := checkDelimited(s); w != nil {
