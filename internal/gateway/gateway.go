@@ -114,7 +114,7 @@ func New(o Options) (*Gateway, error) {
 	if len(o.Config.Gateway.Upstreams) == 0 {
 		errs = append(errs, errors.New("gateway.upstreams: there is none"))
 	}
-	set, err := upstream.New(&o.Config.Gateway)
+	set, err := upstream.New(&o.Config.Gateway, g.log)
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, err
 	}
@@ -231,7 +231,7 @@ func (g *Gateway) Reload(cfg *config.Config) error {
 	next := &state{cfg: cfg, settings: session.NewSettings(policy.DoorGateway, cfg), brokers: old.brokers}
 	if !reflect.DeepEqual(old.cfg.Gateway.Upstreams, cfg.Gateway.Upstreams) ||
 		old.cfg.Gateway.Balance != cfg.Gateway.Balance || old.cfg.Gateway.ConnectTimeoutMS != cfg.Gateway.ConnectTimeoutMS {
-		set, err := upstream.New(&cfg.Gateway)
+		set, err := upstream.New(&cfg.Gateway, g.log)
 		if err != nil {
 			return err
 		}

@@ -131,7 +131,9 @@ func (d *Dial) address() {
 func (d *Dial) next(err error) {
 	b := d.order[0]
 	d.last = err
-	b.failed(d.client.Now())
+	if d.set.ctx.Err() == nil { // else it is we who stop
+		b.failed(d.client.Now(), err)
+	}
 	b.Release()
 	d.order = d.order[1:]
 	d.broker()

@@ -6,13 +6,16 @@
 //
 // Health is passive: a dial that failed marks its broker down for a while that
 // doubles from one second to half a minute; a dial that worked ends that. While
-// every broker is marked down, they are tried all the same.
+// every broker is marked down, they are tried all the same. That a broker is
+// away is logged once, and once that it is back; a broker that comes and goes is
+// not logged more often than every ten seconds.
 package upstream
 
 import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -31,6 +34,9 @@ const (
 	nameTTL = 10 * time.Second
 	// mostAddrs is how many addresses of a name are tried for one client.
 	mostAddrs = 4
+	// sayEvery is how often it is said at most that a broker is away: what
+	// clients cause fills no log.
+	sayEvery = 10 * time.Second
 )
 
 // Broker is one upstream. Its methods may be called at once.
@@ -41,10 +47,13 @@ type Broker struct {
 	port uint16
 	addr []netip.Addr // when host is a literal address: that one
 	seed uint64       // for client-id-hash
+	log  *slog.Logger
 
 	open  atomic.Int64
 	down  atomic.Int64 // until when it is taken for down, on the engine's clock; 0: up
 	fails atomic.Int64 // in a row
+	said  atomic.Int64 // when it was last said that it is away, on the engine's clock; 0: never
+	away  atomic.Bool  // and not yet that it is back
 
 	// Guarded by mu.
 	mu    sync.Mutex
@@ -73,15 +82,22 @@ func (b *Broker) acquire() bool {
 // Release gives back the connection that [Owner.Dialled] got with b, once.
 func (b *Broker) Release() { b.open.Add(-1) }
 
-func (b *Broker) failed(now int64) {
+func (b *Broker) failed(now int64, err error) {
 	n := min(b.fails.Add(1), 6)
 	b.down.Store(now + int64(min(leastDown<<(n-1), mostDown)))
+	if last := b.said.Load(); !b.away.Load() && (last == 0 || now-last >= int64(sayEvery)) && b.said.CompareAndSwap(last, now) {
+		b.away.Store(true)
+		b.log.Warn("broker is away, clients are told so or go to another", "upstream", b.cfg.URL, "error", err)
+	}
 }
 
 func (b *Broker) worked() {
 	if b.fails.Load() != 0 {
 		b.fails.Store(0)
 		b.down.Store(0)
+	}
+	if b.away.Load() && b.away.CompareAndSwap(true, false) {
+		b.log.Info("broker is back", "upstream", b.cfg.URL)
 	}
 }
 
@@ -120,8 +136,12 @@ type Set struct {
 	running sync.WaitGroup
 }
 
-// New makes the set of cfg's upstreams. It opens nothing.
-func New(cfg *config.Gateway) (*Set, error) {
+// New makes the set of cfg's upstreams. It opens nothing. log is told of brokers
+// that are away or back; nil: nobody is.
+func New(cfg *config.Gateway, log *slog.Logger) (*Set, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	s := &Set{
 		balance: cfg.Balance, timeout: time.Duration(cfg.ConnectTimeoutMS) * time.Millisecond,
 		lookup: net.DefaultResolver.LookupNetIP,
@@ -135,6 +155,7 @@ func New(cfg *config.Gateway) (*Set, error) {
 		if err != nil {
 			return nil, fmt.Errorf("gateway.upstreams[%d]: %w", i, err)
 		}
+		b.log = log
 		s.brokers = append(s.brokers, b)
 	}
 	return s, nil

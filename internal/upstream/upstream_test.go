@@ -121,7 +121,7 @@ func newSet(t *testing.T, balance string, addrs ...string) *Set {
 	for _, a := range addrs {
 		g.Upstreams = append(g.Upstreams, config.Upstream{URL: "mqtt://" + a})
 	}
-	s, err := New(g)
+	s, err := New(g, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +319,7 @@ func TestRoundRobin(t *testing.T) {
 	if strings.Join(got, "") != "abcabc" {
 		t.Errorf("got %v", got)
 	}
-	s.Brokers()[1].failed(1)
+	s.Brokers()[1].failed(1, errTimeout)
 	for range 6 {
 		if o := s.order("x", 2); len(o) != 2 || slices.Contains(o, s.Brokers()[1]) {
 			t.Fatalf("a broker that is down is tried")
@@ -359,7 +359,7 @@ func TestBackOff(t *testing.T) {
 	b := newSet(t, "first", "a:1").Brokers()[0]
 	now := int64(1)
 	for i, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30, 30} {
-		b.failed(now)
+		b.failed(now, errTimeout)
 		end := now + int64(want*time.Second)
 		if !b.Down(end-1) || b.Down(end) {
 			t.Errorf("failure %d: not down for %v", i+1, want*time.Second)
@@ -369,7 +369,7 @@ func TestBackOff(t *testing.T) {
 	if b.worked(); b.Down(now - 1) {
 		t.Error("down after a dial that worked")
 	}
-	b.failed(now)
+	b.failed(now, errTimeout)
 	if b.Down(now + int64(time.Second)) {
 		t.Error("a success does not end the doubling")
 	}
@@ -379,7 +379,7 @@ func TestRefusedUpstreams(t *testing.T) {
 	for _, u := range []config.Upstream{
 		{URL: "mqtts://a:1"}, {URL: "ws://a:1"}, {URL: "a:1"}, {URL: ""}, {URL: "mqtt://a:1", ProxyProtocol: "v1"},
 	} {
-		if _, err := New(&config.Gateway{Upstreams: []config.Upstream{u}}); err == nil {
+		if _, err := New(&config.Gateway{Upstreams: []config.Upstream{u}}, nil); err == nil {
 			t.Errorf("%+v: accepted", u)
 		}
 	}
