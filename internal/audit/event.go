@@ -232,6 +232,8 @@ func tags(k session.Kind, r policy.Reason) []string {
 		return []string{"mqtt", "will-removed"}
 	case session.KindDeliveryFiltered:
 		return []string{"mqtt", "delivery-filtered"}
+	case session.KindSubscriptionRemoved:
+		return []string{"mqtt", "subscription-removed"}
 	case session.KindDisconnected:
 		return []string{"mqtt", "disconnect"}
 	}

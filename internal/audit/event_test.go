@@ -114,6 +114,10 @@ func kinds(t *testing.T) []named {
 	add("deliveries filtered", gateway, verified, with(*again, func(e *session.Event) {
 		e.Topic, e.Repeat, e.Count = nil, false, 12
 	}))
+	add("subscription removed", gateway, verified, &session.Event{
+		Kind: session.KindSubscriptionRemoved, Decision: session.DecisionDrop, Reason: policy.ReasonACL, Rule: 2,
+		Packet: mqtt.SUBSCRIBE, Filters: [][]byte{[]byte("keys/+"), []byte("keys/1")},
+	})
 	end := func(name string, e session.End) {
 		add(name, gateway, verified, &session.Event{
 			Kind: session.KindDisconnected, Decision: session.DecisionClose, Reason: e.Reason, Rule: e.Rule,

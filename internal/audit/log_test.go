@@ -119,7 +119,7 @@ func TestInclude(t *testing.T) {
 		"blocked publish": true, "blocked subscribe": true, "blocked connect": true, "blocked will": true,
 		"detected": true, "qos downgraded": true, "qos downgraded in subscribe": true, "retain stripped": true,
 		"will removed": true, "qos over limit": true, "retained over limit": true, "delivery filtered": true,
-		"deliveries filtered":    true,
+		"subscription removed": true, "deliveries filtered": true,
 		"disconnected by policy": true, "refused before CONNECT": true, "detected before CONNECT": true,
 	}
 	for _, include := range []string{"all", "denied"} {

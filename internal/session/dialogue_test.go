@@ -161,7 +161,8 @@ func tags(e *session.Event) string {
 		session.KindDetected: "detect-only", session.KindQoSDowngraded: "qos-downgraded",
 		session.KindRetainStripped: "retain-stripped", session.KindQoSOverLimit: "qos-over-limit",
 		session.KindRetainedOverLimit: "retained-over-limit", session.KindWillRemoved: "will-removed",
-		session.KindDeliveryFiltered: "delivery-filtered", session.KindDisconnected: "disconnect",
+		session.KindDeliveryFiltered: "delivery-filtered", session.KindSubscriptionRemoved: "subscription-removed",
+		session.KindDisconnected: "disconnect",
 	}
 	s := names[e.Kind]
 	if e.Kind == session.KindBlocked || e.Kind == session.KindDetected {

@@ -10,17 +10,18 @@ type Kind uint8
 
 // The kinds, with the audit's tags.
 const (
-	KindAllowed           Kind = iota // mqtt,allowed: only with Settings.Config.Audit.Include "all"
-	KindConnected                     // mqtt,connect,success
-	KindBlocked                       // mqtt,blocked,REASON
-	KindDetected                      // mqtt,detect-only,REASON
-	KindQoSDowngraded                 // mqtt,qos-downgraded
-	KindRetainStripped                // mqtt,retain-stripped
-	KindQoSOverLimit                  // mqtt,qos-over-limit (agent door)
-	KindRetainedOverLimit             // mqtt,retained-over-limit (agent door)
-	KindWillRemoved                   // mqtt,will-removed
-	KindDeliveryFiltered              // mqtt,delivery-filtered
-	KindDisconnected                  // mqtt,disconnect
+	KindAllowed             Kind = iota // mqtt,allowed: only with Settings.Config.Audit.Include "all"
+	KindConnected                       // mqtt,connect,success
+	KindBlocked                         // mqtt,blocked,REASON
+	KindDetected                        // mqtt,detect-only,REASON
+	KindQoSDowngraded                   // mqtt,qos-downgraded
+	KindRetainStripped                  // mqtt,retain-stripped
+	KindQoSOverLimit                    // mqtt,qos-over-limit (agent door)
+	KindRetainedOverLimit               // mqtt,retained-over-limit (agent door)
+	KindWillRemoved                     // mqtt,will-removed
+	KindDeliveryFiltered                // mqtt,delivery-filtered
+	KindSubscriptionRemoved             // mqtt,subscription-removed: a new policy does not allow it
+	KindDisconnected                    // mqtt,disconnect
 )
 
 // Event is one decision for the audit. Its slices are views into the input or

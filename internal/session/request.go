@@ -103,7 +103,7 @@ func (r *requests) remove(i int) {
 	r.list = slices.Delete(r.list, i, i+1)
 }
 
-func shared(filter string) bool { return strings.HasPrefix(filter, "$share/") }
+func (l lost) shared() bool { return strings.HasPrefix(l.filter, "$share/") }
 
 // request notes that the broker has to answer q.
 func (s *Session) request(q request) {
@@ -169,7 +169,7 @@ func (s *Session) suback(h mqtt.Header, body, b []byte, pos int, fx *Effects) in
 	lost := s.settle(&q, a.Codes)
 	if !q.split || s.set.detect {
 		n := s.pass(mqtt.Broker, h, b, pos, fx)
-		s.revoke(lost, fx)
+		s.withdraw(lost, fx)
 		return n
 	}
 	s.tally(mqtt.Broker, h)
@@ -178,7 +178,7 @@ func (s *Session) suback(h mqtt.Header, body, b []byte, pos int, fx *Effects) in
 	at := len(fx.Scratch)
 	fx.Scratch = a.Append(fx.Scratch, h.Type, s.version)
 	s.own(fx, mqtt.Client, at)
-	s.revoke(lost, fx)
+	s.withdraw(lost, fx)
 	return h.Size()
 }
 
@@ -198,9 +198,15 @@ func (q *request) merge(codes []byte, coded bool) []byte {
 	return all
 }
 
+// lost is a subscription that the policy does not allow any more.
+type lost struct {
+	filter string
+	why    policy.Verdict
+}
+
 // settle notes what the broker granted or ended. It returns the filters that a
 // policy put in force meanwhile does not allow any more.
-func (s *Session) settle(q *request, codes []byte) (lost []string) {
+func (s *Session) settle(q *request, codes []byte) (list []lost) {
 	next := 0
 	for _, f := range q.filters {
 		if !f.sent {
@@ -220,23 +226,55 @@ func (s *Session) settle(q *request, codes []byte) (lost []string) {
 				s.held = new(filters)
 			}
 			s.held.add(f.filter)
-			if q.generation != s.generation && !s.set.detect && !s.subj.Subscribe([]byte(f.filter), 0, nil).Allowed() {
-				lost = append(lost, f.filter)
+			if q.generation == s.generation || s.set.detect {
+				continue
+			}
+			if v := s.subj.Subscribe([]byte(f.filter), 0, nil); !v.Allowed() {
+				list = append(list, lost{f.filter, v})
 			}
 		}
 	}
-	return lost
+	return list
+}
+
+// withdraw is revoke for what a new policy takes away, and reports it: one
+// event for each rule that does.
+func (s *Session) withdraw(list []lost, fx *Effects) {
+	if s.state == stateEnded {
+		return
+	}
+	told := func(k Kind, d Decision, l lost) {
+		s.event(fx, Event{
+			Kind: k, Decision: d, Reason: l.why.Reason, Rule: l.why.Rule,
+			Packet: mqtt.SUBSCRIBE, From: mqtt.Client, Filters: [][]byte{[]byte(l.filter)},
+		})
+	}
+	if i := slices.IndexFunc(list, lost.shared); i >= 0 {
+		told(KindBlocked, DecisionClose, list[i])
+	} else if s.set.Can.Reply {
+		at := make(map[policy.RuleRef]int) // in fx.Events
+		for _, l := range list {
+			i, ok := at[l.why.Rule]
+			if ok {
+				fx.Events[i].Filters = append(fx.Events[i].Filters, []byte(l.filter))
+				continue
+			}
+			at[l.why.Rule] = len(fx.Events)
+			told(KindSubscriptionRemoved, DecisionDrop, l)
+		}
+	}
+	s.revoke(list, fx)
 }
 
 // revoke ends subscriptions upstream that the policy does not allow any more. A
 // shared one ends the connection: a delivery filtered at one member would be
 // lost to its group, and the broker deals what is unacknowledged to others.
-func (s *Session) revoke(lost []string, fx *Effects) {
+func (s *Session) revoke(list []lost, fx *Effects) {
 	if s.state == stateEnded {
 		return
 	}
-	if slices.ContainsFunc(lost, shared) {
-		s.ending(faultOf(CausePolicy, policy.ReasonACL, policy.RuleNone), fx)
+	if i := slices.IndexFunc(list, lost.shared); i >= 0 {
+		s.ending(faultOf(CausePolicy, list[i].why.Reason, list[i].why.Rule), fx)
 		return
 	}
 	if !s.set.Can.Reply {
@@ -247,7 +285,8 @@ func (s *Session) revoke(lost []string, fx *Effects) {
 	if s.maxUpstream > 0 {
 		most = min(most, int(s.maxUpstream)-ownHead)
 	}
-	for _, f := range lost {
+	for _, l := range list {
+		f := l.filter
 		s.held.remove(f)
 		if size += len(f) + 2; size > most && len(group) > 0 {
 			s.unsubscribeOurs(group, fx)
@@ -272,7 +311,7 @@ func (s *Session) unsubscribeOurs(group []string, fx *Effects) {
 	if id == 0 || s.requests != nil && s.requests.own >= maxOwn {
 		// A broker that leaves so many unanswered keeps subscriptions alive
 		// that the policy has ended.
-		s.ending(faultOf(CausePolicy, policy.ReasonACL, policy.RuleNone), fx)
+		s.ending(faultOf(CausePolicy, policy.ReasonACL, policy.RuleUpstream), fx)
 		return
 	}
 	u := mqtt.Unsubscribe{PacketID: id}

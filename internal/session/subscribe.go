@@ -18,7 +18,7 @@ type split struct {
 	lowered bool     // a QoS was lowered
 	refused [][]byte // for the audit
 	first   policy.Verdict
-	held    []string // refused by the rules, and held by this session
+	held    []lost // refused by the rules, and held by this session
 }
 
 func (d *split) refuse(filter []byte, code byte, v policy.Verdict) {
@@ -69,7 +69,7 @@ func (s *Session) subscribe(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 		if !v.Allowed() {
 			d.refuse(filter, filterCode(s.version, v.Reason), v)
 			if v.Reason == policy.ReasonACL && s.held.has(string(filter)) {
-				d.held = append(d.held, string(filter))
+				d.held = append(d.held, lost{string(filter), v})
 			}
 			continue
 		}
@@ -297,21 +297,11 @@ func (s *Session) Policy(now Time, subj *policy.Subject, fx *Effects) {
 
 // recheck applies a new policy to the subscriptions held.
 func (s *Session) recheck(fx *Effects) {
-	var lost []string
+	var list []lost
 	for _, f := range s.held.sorted() {
-		v := s.subj.Subscribe([]byte(f), 0, nil)
-		if v.Allowed() {
-			continue
+		if v := s.subj.Subscribe([]byte(f), 0, nil); !v.Allowed() {
+			list = append(list, lost{f, v})
 		}
-		if shared(f) {
-			s.event(fx, Event{
-				Kind: KindBlocked, Decision: DecisionClose, Reason: v.Reason, Rule: v.Rule,
-				Packet: mqtt.SUBSCRIBE, From: mqtt.Client, Filters: [][]byte{[]byte(f)},
-			})
-			s.ending(faultOf(CausePolicy, v.Reason, v.Rule), fx)
-			return
-		}
-		lost = append(lost, f)
 	}
-	s.revoke(lost, fx)
+	s.withdraw(list, fx)
 }

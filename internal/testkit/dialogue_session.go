@@ -322,7 +322,7 @@ func reloadDialogues(b *dialogueBook) {
 	for _, v := range all {
 		t := b.add("reload/subscription-ended", v, GatewayDoor, conf(allVersions)).opens().
 			client(Subscribe(v, 3, "dev/a/x", "dev/b")).passes().broker(Suback(v, 3, 0, 0)).passes().
-			act(Reload).toBroker(Unsubscribe(v, 0xFFFF, "dev/a/x"))
+			act(Reload).toBroker(Unsubscribe(v, 0xFFFF, "dev/a/x")).events("subscription-removed")
 		t.last().Config = narrow
 		t.broker(Publish(v, "dev/a/x", 0, 0, "x")).is("drop").events("delivery-filtered").
 			client(Publish(v, "dev/b", 1, 0xFFFF, "x")). // waits for our UNSUBACK
@@ -331,7 +331,8 @@ func reloadDialogues(b *dialogueBook) {
 			client(Subscribe(v, 0xFFFF, "dev/a/x", "dev/b")).passes().
 			act(Reload)
 		t.last().Config = narrow
-		t.broker(Suback(v, 0xFFFF, 0, 0)).is("allow").toClient(Suback(v, 0xFFFF, 0, 0)).toBroker(Unsubscribe(v, 0xFFFF, "dev/a/x"))
+		t.broker(Suback(v, 0xFFFF, 0, 0)).is("allow").toClient(Suback(v, 0xFFFF, 0, 0)).
+			toBroker(Unsubscribe(v, 0xFFFF, "dev/a/x")).events("subscription-removed")
 		refused := code(v, 0x87, 0x80)
 		t = b.add("reload/shared-ends", v, GatewayDoor, conf(allVersions)).opens().
 			client(Subscribe(v, 3, "$share/g/dev/a/x")).passes().broker(Suback(v, 3, 0)).passes().
@@ -340,7 +341,7 @@ func reloadDialogues(b *dialogueBook) {
 		t.last().Config = narrow
 		t = b.add("reload/never-answered", v, GatewayDoor, conf(allVersions)).opens().
 			client(Subscribe(v, 3, "dev/a/x")).passes().broker(Suback(v, 3, 0)).passes().
-			act(Reload).toBroker(Unsubscribe(v, 0xFFFF, "dev/a/x"))
+			act(Reload).toBroker(Unsubscribe(v, 0xFFFF, "dev/a/x")).events("subscription-removed")
 		t.last().Config = narrow
 		t.client(Subscribe(v, 4, "dev/a/x")).is("drop").toClient(Suback(v, 4, refused)).events("blocked,acl-denied").
 			client(Publish(v, "dev/b", 1, 0xFFFF, "x")).

@@ -1,0 +1,173 @@
+package session_test
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
+)
+
+// TestRepeatsAreCounted has a peer that makes an event of every packet: the
+// first of each kind and rule is told at once, the others as a number a minute,
+// and what is left at the end.
+func TestRepeatsAreCounted(t *testing.T) {
+	const config = `{` + plainRules + `, "qos": {"enabled": true, "max-qos": 0},
+		"general": {"limits": {"denials-per-minute": 0}}}`
+	r := openRig(t, policy.DoorGateway, mqtt.V5, config)
+	var got []session.Event
+	collect := func() {
+		for _, e := range r.fx.Events {
+			if !e.Repeat {
+				e.Topic = bytes.Clone(e.Topic)
+				got = append(got, e)
+			}
+		}
+	}
+	take := func(want ...string) {
+		t.Helper()
+		var told []string
+		for _, e := range got {
+			if e.Kind != session.KindDisconnected {
+				told = append(told, fmt.Sprintf("%s %q %d", tags(&e), e.Topic, e.Count))
+			}
+		}
+		if got = nil; !slices.Equal(told, want) {
+			t.Errorf("told\n%s\nwant\n%s", strings.Join(told, "\n"), strings.Join(want, "\n"))
+		}
+	}
+	flood := func(n int) {
+		for range n {
+			r.feed(mqtt.Client, testkit.Publish(r.s.Connect().Version, "dev/1", 1, 7, ""))
+			collect()
+			r.feed(mqtt.Broker, testkit.Publish(r.s.Connect().Version, "secret/1", 0, 0, ""))
+			collect()
+		}
+	}
+	tick := func(d session.Time) {
+		for ; d > 0; d -= 60 * session.Second {
+			r.feed(mqtt.Client, testkit.Pingreq())
+			r.feed(mqtt.Broker, testkit.Pingresp())
+			r.now += min(d, 60*session.Second)
+			r.call(nil, mqtt.Client, func() { r.s.Tick(r.now, &r.fx) })
+			collect()
+		}
+	}
+	flood(1000)
+	take(`qos-downgraded "dev/1" 0`, `delivery-filtered "secret/1" 0`)
+	if wait := r.fx.Wake - r.now; wait <= 0 || wait > 60*session.Second {
+		t.Errorf("wakes after %d s, at most 60", wait/session.Second)
+	}
+	tick(59 * session.Second)
+	take()
+	tick(session.Second)
+	take(`qos-downgraded "" 999`, `delivery-filtered "" 999`)
+	tick(300 * session.Second)
+	take()
+	flood(3)
+	take(`qos-downgraded "dev/1" 0`, `delivery-filtered "secret/1" 0`)
+	r.feed(mqtt.Client, testkit.Disconnect(mqtt.V5, 0))
+	collect()
+	take(`qos-downgraded "" 2`, `delivery-filtered "" 2`)
+}
+
+// TestRepeatsAreBounded has more rules withhold something than are counted
+// apart.
+func TestRepeatsAreBounded(t *testing.T) {
+	var rules strings.Builder
+	for i := range 50 {
+		fmt.Fprintf(&rules, `{"name": "r%d", "topics": ["s/%d"], "decision": "deny"},`, i, i)
+	}
+	r := openRig(t, policy.DoorGateway, mqtt.V311,
+		`{"acl": {"rules": [`+rules.String()+`{"name": "all", "topics": ["#"], "decision": "allow"}]}}`)
+	told := map[string]uint64{}
+	collect := func() {
+		for i := range r.fx.Events {
+			if e := &r.fx.Events[i]; e.Kind == session.KindDeliveryFiltered && !e.Repeat {
+				told[r.engine.RuleName(e.Rule)] += max(e.Count, 1)
+			}
+		}
+	}
+	for range 2 {
+		for i := range 50 {
+			r.feed(mqtt.Broker, testkit.Publish(mqtt.V311, fmt.Sprintf("s/%d", i), 0, 0, ""))
+			collect()
+		}
+	}
+	r.feed(mqtt.Client, testkit.Disconnect(mqtt.V311, 0))
+	collect()
+	total := uint64(0)
+	for _, n := range told {
+		total += n
+	}
+	// The first of the others is told by the name of its rule.
+	if len(told) != 10 || told["r0"] != 2 || told["others"] != 83 || total != 100 {
+		t.Errorf("told %v: %d in all", told, total)
+	}
+}
+
+// TestEachChangeNamesItsRule has one PUBLISH changed by two rules.
+func TestEachChangeNamesItsRule(t *testing.T) {
+	r := openRig(t, policy.DoorGateway, mqtt.V5, `{`+plainRules+`, "qos": {"enabled": true, "max-qos": 0},
+		"retained": {"enabled": true, "allow-retained": false, "on-denied": "strip"}}`)
+	r.feed(mqtt.Client, testkit.Publish(mqtt.V5, "dev/a", 1, 7, "x", testkit.Retain()))
+	var got []string
+	for i := range r.fx.Events {
+		e := &r.fx.Events[i]
+		got = append(got, tags(e)+" by "+r.engine.RuleName(e.Rule))
+	}
+	if want := []string{"qos-downgraded by max-qos", "retain-stripped by retained"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestWillIsNamed tells a CONNECT refused for its will from one refused for
+// something else that has a will.
+func TestWillIsNamed(t *testing.T) {
+	for name, c := range map[string]struct {
+		config string
+		refuse *session.Admission
+		topic  string
+		will   bool
+	}{
+		"will":        {`{` + plainRules + `}`, nil, "secret/w", true},
+		"credentials": {`{` + plainRules + `}`, &session.Admission{Reason: policy.ReasonBadCredentials, Rule: policy.RuleProviders}, "", false},
+		"removed":     {`{"acl": {"on-denied-will": "remove", "rules": []}}`, nil, "secret/w", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, policy.DoorGateway, engineOf(t, c.config))
+			r.refuse = c.refuse
+			var got []session.Event
+			r.seen = func(e *session.Event) { got = append(got, *e) }
+			r.feed(mqtt.Client, testkit.Connect(mqtt.V5, "c1", testkit.Will("secret/w", "gone", 1, false)))
+			if len(got) != 1 || got[0].Will != c.will || string(got[0].Topic) != c.topic {
+				t.Errorf("told %+v, want one about the will %v, topic %q", got, c.will, c.topic)
+			}
+		})
+	}
+}
+
+// TestRemovedSubscriptionsNameTheirRules changes the policy under several.
+func TestRemovedSubscriptionsNameTheirRules(t *testing.T) {
+	r := openRig(t, policy.DoorGateway, mqtt.V5, `{`+plainRules+`}`)
+	r.feed(mqtt.Client, testkit.Subscribe(mqtt.V5, 1, "dev/a", "dev/b", "dev/c", "dev/d"))
+	r.feed(mqtt.Broker, testkit.Suback(mqtt.V5, 1, 0, 0, 0, 0))
+	r.engine = engineOf(t, `{"acl": {"rules": [
+		{"name": "no-a", "topics": ["dev/a"], "decision": "deny"}, {"name": "only-b", "topics": ["dev/b"], "decision": "allow"}]}}`)
+	var got []string
+	r.seen = func(e *session.Event) {
+		got = append(got, fmt.Sprintf("%s %q by %s, decision %v", tags(e), e.Filters, r.engine.RuleName(e.Rule), e.Decision))
+	}
+	r.call(nil, mqtt.Client, func() { r.s.Policy(r.now, r.subject(), &r.fx) })
+	if want := []string{
+		`subscription-removed ["dev/a"] by no-a, decision drop`,
+		`subscription-removed ["dev/c" "dev/d"] by default-action, decision drop`,
+	}; !slices.Equal(got, want) {
+		t.Errorf("told\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
