@@ -48,6 +48,7 @@ type App struct {
 	gate    *auth.Gate
 	gateway *gateway.Gateway // nil without gateway door
 	agent   *agent.Agent     // nil without agent door
+	first   *config.Config   // what was in force at the start
 
 	push push
 
@@ -73,7 +74,7 @@ func New(o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{opts: o, log: o.Log, cfg: cfg, base: cfg}
+	a := &App{opts: o, log: o.Log, first: cfg, cfg: cfg, base: cfg}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Stop(context.Background()))

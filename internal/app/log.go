@@ -58,6 +58,32 @@ func (a *App) sayReloaded(old, now *config.Config, usersBefore int) {
 		attrs = append(attrs, "users_before", usersBefore)
 	}
 	a.log.Info("reloaded", attrs...)
+	if keys := needStart(a.first, now, a.gateway != nil, a.agent != nil); keys != nil {
+		a.log.Warn("some changes take effect at the next start", "keys", keys)
+	}
+}
+
+// needStart are the keys that are in force as they were at the start. Those of
+// the gateway's listeners are its own to tell.
+func needStart(first, now *config.Config, gateway, agent bool) (keys []string) {
+	differ := func(key string, was, is any) {
+		if was != is {
+			keys = append(keys, key)
+		}
+	}
+	differ("audit.output", first.Audit.Output, now.Audit.Output)
+	if agent {
+		differ("agent.socket-mode", first.Agent.SocketMode, now.Agent.SocketMode)
+		differ("agent.socket-group", first.Agent.SocketGroup, now.Agent.SocketGroup)
+	}
+	if !gateway {
+		differ("gateway.listeners", false, len(now.Gateway.Listeners) > 0)
+		return keys
+	}
+	differ("gateway.io", first.Gateway.IO, now.Gateway.IO)
+	differ("gateway.write-stall-secs", first.Gateway.WriteStallSecs, now.Gateway.WriteStallSecs)
+	differ("general.limits.buffer-bytes", first.General.Limits.BufferBytes, now.General.Limits.BufferBytes)
+	return keys
 }
 
 // compareRules counts by the rules' labels: a rule without a name is known by

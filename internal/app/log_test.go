@@ -141,3 +141,24 @@ func TestRunLog(t *testing.T) {
 		}
 	}
 }
+
+func TestNeedStart(t *testing.T) {
+	first, now := config.Default(), config.Default()
+	if got := needStart(first, now, true, true); got != nil {
+		t.Errorf("nothing changed: %q", got)
+	}
+	now.Audit.Output, now.Gateway.IO, now.Agent.SocketMode = "/var/log/a", "goroutines", "0600"
+	now.Gateway.Listeners = []config.Listener{{Address: "tcp://:1"}}
+	for _, tc := range []struct {
+		gateway, agent bool
+		want           string
+	}{
+		{true, false, "audit.output gateway.io"},
+		{false, true, "audit.output agent.socket-mode gateway.listeners"},
+		{true, true, "audit.output agent.socket-mode gateway.io"},
+	} {
+		if got := strings.Join(needStart(first, now, tc.gateway, tc.agent), " "); got != tc.want {
+			t.Errorf("gateway %v, agent %v: %s, want %s", tc.gateway, tc.agent, got, tc.want)
+		}
+	}
+}

@@ -14,6 +14,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -195,7 +196,7 @@ func (g *Gateway) Listening() []string {
 		if d.ws {
 			url = "ws://" + addr.String() + d.rules.path
 		}
-		if d.named {
+		if d.name != d.cfg.Address {
 			url = d.name + " " + url
 		}
 		all = append(all, url)
@@ -225,7 +226,7 @@ func driverOf(h netloop.Handler) *driver {
 }
 
 // Reload puts a new configuration in force for new connections and rechecks
-// the live ones. Listeners stay as they are: when they differ, that is logged.
+// the live ones. Listeners stay as they are: those that differ are logged.
 func (g *Gateway) Reload(cfg *config.Config) error {
 	old := g.state.Load()
 	next := &state{cfg: cfg, settings: session.NewSettings(policy.DoorGateway, cfg), brokers: old.brokers}
@@ -240,12 +241,39 @@ func (g *Gateway) Reload(cfg *config.Config) error {
 		g.sets = append(g.sets, set)
 		g.mu.Unlock()
 	}
-	if !reflect.DeepEqual(old.cfg.Gateway.Listeners, cfg.Gateway.Listeners) {
-		g.log.Warn("changed listeners take effect at the next start")
+	for _, name := range g.changedListeners(cfg.Gateway.Listeners) {
+		g.log.Warn("a changed listener takes effect at the next start", "listener", name)
 	}
 	g.state.Store(next)
 	g.Recheck()
 	return nil
+}
+
+// changedListeners names the listeners that differ from those that are open: in
+// more than who may come in by them, which is the gate's and in force.
+func (g *Gateway) changedListeners(now []config.Listener) (names []string) {
+	comes := make(map[string]*config.Listener, len(now))
+	for i := range now {
+		comes[now[i].Name] = &now[i]
+	}
+	for _, d := range g.doors {
+		l := comes[d.cfg.Name]
+		delete(comes, d.cfg.Name)
+		if l != nil {
+			same := *l
+			same.Auth = d.cfg.Auth
+			if reflect.DeepEqual(&same, d.cfg) {
+				continue
+			}
+		}
+		names = append(names, d.name)
+	}
+	for i := range now {
+		if comes[now[i].Name] != nil {
+			names = append(names, cmp.Or(now[i].Name, now[i].Address))
+		}
+	}
+	return names
 }
 
 // Stats are the door's counters and gauges.
@@ -275,7 +303,7 @@ func (g *Gateway) Brokers() []*upstream.Broker { return g.brokers().Brokers() }
 type door struct {
 	g        *Gateway
 	name     string
-	named    bool // by the configuration; else name is the address
+	cfg      *config.Listener
 	hostport string
 	ws       bool
 	rules    upgradeRules
@@ -293,11 +321,10 @@ func newDoor(g *Gateway, l *config.Listener) (*door, error) {
 	case l.ProxyProtocol == "accept" || l.ProxyProtocol == "require":
 		return nil, fmt.Errorf("proxy-protocol %s is not supported by this version", l.ProxyProtocol)
 	}
-	d := &door{g: g, name: l.Name, named: l.Name != "" && l.Name != l.Address, hostport: hostport, ws: scheme == "ws", rules: upgradeRules{path: path, origins: l.AllowedOrigins}}
-	if d.name == "" {
-		d.name = l.Address
-	}
-	return d, nil
+	return &door{
+		g: g, cfg: l, name: cmp.Or(l.Name, l.Address), hostport: hostport, ws: scheme == "ws",
+		rules: upgradeRules{path: path, origins: l.AllowedOrigins},
+	}, nil
 }
 
 // open begins with a connection that was accepted.
