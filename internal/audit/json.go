@@ -3,13 +3,15 @@ package audit
 import (
 	"strconv"
 	"time"
+	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
 // AppendJSON appends e as one JSON object, without a line feed: what
 // encoding/json makes of it, without its cost. The time is in UTC. Text that is
-// not UTF-8 has U+FFFD in place of each wrong byte; < > & U+2028 and U+2029 are
-// escaped.
+// not UTF-8 has U+FFFD in place of each wrong byte; < > & and what would not be
+// seen, or would change how the rest of the line is seen, are escaped.
 func (e *Event) AppendJSON(b []byte) []byte {
 	b = append(b, `{"time":"`...)
 	b = e.Time.UTC().AppendFormat(b, time.RFC3339Nano)
@@ -114,6 +116,23 @@ func appendStrings(b []byte, values []string) []byte {
 	return append(b, ']')
 }
 
+// hidden reports runes beyond ASCII that speak to a terminal or a viewer rather
+// than to its reader: the second control set, line separators, marks that turn
+// the direction of text, and what is no character.
+func hidden(r rune) bool {
+	return r < 0xA0 || r == '\u2028' || r == '\u2029' ||
+		r >= 0x061C && unicode.In(r, unicode.Bidi_Control, unicode.Noncharacter_Code_Point)
+}
+
+// appendEscape appends \uXXXX, or two of them.
+func appendEscape(b []byte, r rune) []byte {
+	if r > 0xFFFF {
+		high, low := utf16.EncodeRune(r)
+		return appendEscape(appendEscape(b, high), low)
+	}
+	return append(b, '\\', 'u', hex[r>>12], hex[r>>8&0xF], hex[r>>4&0xF], hex[r&0xF])
+}
+
 const hex = "0123456789abcdef"
 
 func appendString(b []byte, s string) []byte {
@@ -127,15 +146,14 @@ func appendString(b []byte, s string) []byte {
 			case r == utf8.RuneError && n == 1:
 				b = append(append(b, s[from:i]...), `\ufffd`...)
 				from = i + n
-			case r == '\u2028' || r == '\u2029':
-				b = append(append(b, s[from:i]...), `\u202`...)
-				b = append(b, hex[r&0xF])
+			case hidden(r):
+				b = appendEscape(append(b, s[from:i]...), r)
 				from = i + n
 			}
 			i += n
 			continue
 		}
-		if c >= ' ' && c != '"' && c != '\\' && c != '<' && c != '>' && c != '&' {
+		if c >= ' ' && c != 0x7F && c != '"' && c != '\\' && c != '<' && c != '>' && c != '&' {
 			i++
 			continue
 		}
@@ -154,8 +172,7 @@ func appendString(b []byte, s string) []byte {
 		case '\t':
 			b = append(b, `\t`...)
 		default:
-			b = append(b, `\u00`...)
-			b = append(b, hex[c>>4], hex[c&0xF])
+			b = appendEscape(b, rune(c))
 		}
 		i++
 		from = i
