@@ -46,6 +46,7 @@ type commands struct {
 	Validate     validateCmd     `cmd:"" help:"Check a configuration as a run would; print ok or every error."`
 	Explain      explainCmd      `cmd:"" help:"Say who may do what, and why: every check on the way to a decision."`
 	HashPassword hashPasswordCmd `cmd:"" help:"Read a password and print its hash for a users file."`
+	Help         helpCmd         `cmd:"" help:"Show this help, or that of a command: help COMMAND."`
 	Version      versionCmd      `cmd:"" help:"Print the version."`
 
 	ShowVersion kong.VersionFlag `name:"version" help:"Print the version and exit."`
@@ -90,6 +91,7 @@ func Run(ctx context.Context, args []string, stdio IO) int {
 	if err != nil {
 		panic(err) // the struct tags above are wrong
 	}
+	unsetEmpty(parser)
 	kctx, err := parse(parser, args)
 	if exited {
 		return exit
@@ -112,6 +114,21 @@ func Run(ctx context.Context, args []string, stdio IO) int {
 	return exitFailed
 }
 
+// unsetEmpty takes an environment variable of ours that is empty for one that
+// is not set: that is how a unit file or a compose file leaves one out.
+func unsetEmpty(p *kong.Kong) {
+	_ = kong.Visit(p.Model, func(node kong.Visitable, next kong.Next) error { // no visit fails
+		if f, ok := node.(*kong.Flag); ok {
+			for _, env := range f.Envs {
+				if os.Getenv(env) == "" {
+					_ = os.Unsetenv(env) // fails for names that are none
+				}
+			}
+		}
+		return next(nil)
+	})
+}
+
 // help prints kong's help, and for the whole program also the flags of its
 // default command: they are given without naming it.
 func help(o kong.HelpOptions, ctx *kong.Context) error {
@@ -131,7 +148,11 @@ func help(o kong.HelpOptions, ctx *kong.Context) error {
 		}
 		fmt.Fprintf(tw, "  %s\t%s\n", name, text)
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(ctx.Stdout, "\nExit codes: %d done, %d it did not work, %d the command line or the configuration is wrong.\n", exitOK, exitFailed, exitUsage)
+	return err
 }
 
 // exitPanic unwinds kong after --help and --version.
@@ -185,6 +206,20 @@ func nearCommand(pe *kong.ParseError) string {
 		return fmt.Sprintf(", did you mean %q?", near)
 	}
 	return ""
+}
+
+// helpCmd shows help.
+type helpCmd struct {
+	Command []string `arg:"" optional:"" help:"The command; without one: the whole program."`
+}
+
+// Help is shown by --help.
+func (helpCmd) Help() string { return "Example: " + Name + " help gateway" }
+
+// Run is the command with --help.
+func (c *helpCmd) Run(ctx *kong.Context) error {
+	_, err := parse(ctx.Kong, append(c.Command, "--help"))
+	return err
 }
 
 // versionCmd prints the version.

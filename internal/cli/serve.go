@@ -30,7 +30,7 @@ type runFlags struct {
 // serveCmd is the agent door, and the gateway door when the configuration has
 // listeners.
 type serveCmd struct {
-	Socket      string `env:"AGENT_SOCKET" default:"/tmp/sentinel-mqtt-agent.sock" placeholder:"PATH" help:"Unix socket that the proxy connects to."`
+	Socket      string `env:"AGENT_SOCKET" default:"/tmp/sentinel-mqtt-agent.sock" placeholder:"PATH" help:"Unix socket that the proxy connects to; without this: ${default}."`
 	GRPCAddress string `name:"grpc-address" env:"AGENT_GRPC_ADDRESS" placeholder:"HOST:PORT" help:"Serve gRPC as well as the socket. This version does not yet."`
 	runFlags
 }
@@ -39,7 +39,7 @@ type serveCmd struct {
 func (serveCmd) Help() string {
 	return "Example: " + Name + " --socket /tmp/sentinel-mqtt.sock --config /etc/sentinel/mqtt-gateway.json\n\n" +
 		"What an agent behind the proxy cannot enforce: docs/sentinel.md.\n\n" +
-		"Signals: SIGHUP reloads, SIGTERM and SIGINT drain and exit, a second one exits at once."
+		"Signals: SIGHUP reloads, SIGTERM and SIGINT drain and exit, a second one exits at once, with 1. More: docs/mosquitto.md."
 }
 
 // Run serves until a signal.
