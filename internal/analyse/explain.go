@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
@@ -45,6 +46,11 @@ type Query struct {
 	// Unverified asks about a client that was admitted by fail-open or in
 	// detect-only. Otherwise its credentials are taken to be right.
 	Unverified bool
+	// Refusals are what refuses the client's CONNECT before the rules are asked,
+	// by door. A door that is not there is taken to admit it.
+	Refusals map[policy.Door]Refusal
+	// Listed says that groups and attributes are those of the users file.
+	Listed bool
 
 	Doors []policy.Door // none: both
 
@@ -54,6 +60,13 @@ type Query struct {
 	QoS           byte
 	Retain        bool
 	Payload       []byte
+}
+
+// Refusal is why a client is not admitted.
+type Refusal struct {
+	Reason policy.Reason
+	Rule   policy.RuleRef
+	Why    string
 }
 
 // Report is the answer to a Query.
@@ -139,6 +152,12 @@ func Explain(e *policy.Engine, q Query) Report {
 	return r
 }
 
+// Denied reports whether some door denies it. Where nothing is blocked, nothing
+// is denied.
+func (r *Report) Denied() bool {
+	return slices.ContainsFunc(r.Answers, func(a Answer) bool { return a.Decision == "deny" })
+}
+
 // standing is how far the name can be trusted once the client is admitted.
 func (q *Query) standing(e *policy.Engine) policy.Standing {
 	switch {
@@ -199,7 +218,10 @@ func protocol(v mqtt.Version) string {
 func (q *Query) answer(e *policy.Engine, d policy.Door) Answer {
 	s := e.Bind(q.identity(e, d))
 	var tr policy.Trace
-	v := q.decide(s, &tr)
+	v, admitted := q.admit(e, d, &tr)
+	if admitted || q.Action != Connect {
+		v = q.decide(s, &tr)
+	}
 	a := Answer{
 		Door: d.String(), Decision: "deny", Reason: v.Reason.Tag(), Rule: e.RuleName(v.Rule), Steps: []Step{},
 	}
@@ -225,6 +247,32 @@ func (q *Query) answer(e *policy.Engine, d policy.Door) Answer {
 	}
 	a.Effect = q.effect(s, d, v, &a)
 	return a
+}
+
+// admit is what comes before the rules at CONNECT, if that is what is asked
+// about.
+func (q *Query) admit(e *policy.Engine, d policy.Door, tr *policy.Trace) (v policy.Verdict, admitted bool) {
+	if q.Action != Connect {
+		return v, true
+	}
+	check := func(name string, refused bool, reason policy.Reason, rule policy.RuleRef, detail string) bool {
+		step := policy.Step{Check: name, Outcome: policy.Allow, Rule: rule, Detail: detail}
+		if refused {
+			step.Outcome = policy.Deny
+			v = policy.Verdict{Outcome: policy.Deny, Reason: reason, Rule: rule}
+		}
+		tr.Steps = append(tr.Steps, step)
+		return !refused
+	}
+	versions := e.Config().General.ProtocolVersions
+	if !check("version", !slices.Contains(versions, protocol(q.Version)), policy.ReasonVersion, policy.RuleProtocolVersions,
+		fmt.Sprintf("MQTT %s, of %s", protocol(q.Version), strings.Join(versions, ", "))) {
+		return v, false
+	}
+	if r, refused := q.Refusals[d]; refused && !check("admission", true, r.Reason, r.Rule, r.Why) {
+		return v, false
+	}
+	return v, true
 }
 
 // decide asks one question.
@@ -308,6 +356,23 @@ func (q *Query) effect(s *policy.Subject, d policy.Door, v policy.Verdict, a *An
 	return "forwarded " + what
 }
 
+// refusalNotes tell that it does not come to the packet.
+func (q *Query) refusalNotes(doors []policy.Door) []string {
+	var notes []string
+	for i, d := range doors {
+		r, refused := q.Refusals[d]
+		switch {
+		case !refused || i > 0 && r == q.Refusals[doors[0]]:
+			continue
+		case i == 0 && len(doors) == 2 && r == q.Refusals[doors[1]]:
+			notes = append(notes, "such a client is refused at CONNECT: "+r.Why)
+		default:
+			notes = append(notes, fmt.Sprintf("such a client is refused at CONNECT in the %s door: %s", d, r.Why))
+		}
+	}
+	return notes
+}
+
 // notes say what the answers take for granted.
 func (q *Query) notes(e *policy.Engine, doors []policy.Door) []string {
 	var notes []string
@@ -317,15 +382,22 @@ func (q *Query) notes(e *policy.Engine, doors []policy.Door) []string {
 		notes = append(notes, "the client is unverified: it matches deny rules only and has no groups")
 	case !cfg.Auth.Enabled && q.Username != "":
 		notes = append(notes, "auth.enabled is false: the user name is the one that the client claims")
-	case cfg.Auth.Enabled && q.Username == "" && !cfg.Auth.AllowAnonymous:
-		notes = append(notes, "auth.allow-anonymous is false: such a client is refused at CONNECT, unless its listener says otherwise")
 	case cfg.Auth.Enabled && q.Username != "":
-		notes = append(notes, "the credentials are taken to be right, and the groups to be those given")
+		groups := "given"
+		if q.Listed {
+			groups = "in the users file"
+		}
+		notes = append(notes, "the password is taken to be right, and the groups are those "+groups)
 	}
-	if !slices.Contains(cfg.General.ProtocolVersions, protocol(q.Version)) {
+	if q.Action != Connect {
+		notes = append(notes, q.refusalNotes(doors)...)
+	}
+	speaks := slices.Contains(cfg.General.ProtocolVersions, protocol(q.Version))
+	if q.Action != Connect && !speaks {
 		notes = append(notes, "general.protocol-versions does not list "+protocol(q.Version)+": such a client is refused at CONNECT")
 	}
-	if q.Action == Connect && slices.Contains(doors, policy.DoorGateway) {
+	_, refused := q.Refusals[policy.DoorGateway]
+	if !refused && q.Action == Connect && speaks && slices.Contains(doors, policy.DoorGateway) {
 		qos, retain := e.Bind(q.identity(e, policy.DoorGateway)).Ceiling()
 		if qos < 2 || !retain {
 			available := "available"

@@ -70,9 +70,20 @@ func TestExplain(t *testing.T) {
 		{"subscribe_shared", nil, with(func(q *Query) { q.Action, q.Topic = Subscribe, "$share/g/sensors/#" })},
 		{"unsubscribe_denied", nil, with(func(q *Query) { q.Action, q.Topic = Unsubscribe, "alerts/fire" })},
 		{"deliver", nil, with(func(q *Query) { q.Action, q.Topic = Deliver, "sensors/x/y" })},
-		{"connect_denied", nil, Query{Username: "eve", Action: Connect, Version: mqtt.V31}},
+		{"connect_version", nil, Query{Username: "eve", Action: Connect, Version: mqtt.V31}},
+		{"connect_denied", func(c *config.Config) { c.General.ProtocolVersions = []string{"3.1"} }, Query{Username: "eve", Action: Connect, Version: mqtt.V31}},
 		{"connect_anonymous", func(c *config.Config) { c.Auth.Enabled = true; c.ACL.Rules[0].Match = config.Match{} }, Query{Action: Connect}},
 		{"connect_announces", nil, with(func(q *Query) { q.Action = Connect })},
+		{"connect_refused", nil, with(func(q *Query) {
+			q.Action, q.Refusals = Connect, map[policy.Door]Refusal{
+				policy.DoorAgent: {policy.ReasonClientID, policy.RuleClientIDPattern, "the client id does not match client-id-pattern"},
+			}
+		})},
+		{"publish_by_a_disabled_user", func(c *config.Config) { c.Auth.Enabled = true }, with(func(q *Query) {
+			no := Refusal{policy.ReasonBadCredentials, policy.RuleProviders, "the user is disabled"}
+			q.Action, q.Topic, q.Payload, q.Listed = Publish, "sensors/sensor-1/data", []byte("1"), true
+			q.Refusals = map[policy.Door]Refusal{policy.DoorAgent: no, policy.DoorGateway: no}
+		})},
 		{"will_removed", func(c *config.Config) { c.ACL.OnDeniedWill = "remove" }, with(func(q *Query) { q.Action, q.Topic = Will, "secret" })},
 		{"detect_only", func(c *config.Config) { c.General.BlockMode = false }, with(func(q *Query) { q.Action, q.Topic, q.QoS = Publish, "secret", 1 })},
 		{"unverified", func(c *config.Config) { c.Auth.Enabled = true }, with(func(q *Query) { q.Action, q.Topic, q.Unverified = Publish, "sensors/sensor-1/data", true })},

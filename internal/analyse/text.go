@@ -50,13 +50,21 @@ func (r *Report) subject() string {
 			b.WriteString(", retained")
 		}
 		if r.PayloadBytes > 0 {
-			fmt.Fprintf(&b, ", %d bytes", r.PayloadBytes)
+			fmt.Fprintf(&b, ", %d %s", r.PayloadBytes, plural("byte", r.PayloadBytes))
 		}
 		if r.ResponseTopic != "" {
 			fmt.Fprintf(&b, ", answers to %q", r.ResponseTopic)
 		}
 	}
 	return b.String()
+}
+
+// plural is word for n of it.
+func plural(word string, n int) string {
+	if n == 1 {
+		return word
+	}
+	return word + "s"
 }
 
 func (c *Client) text() string {

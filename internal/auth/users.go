@@ -73,20 +73,6 @@ func CheckUsersFile(path string) []error {
 	return errs
 }
 
-// LookUp reads the users file at path and returns the groups and attributes of
-// an enabled user, for questions about a policy.
-func LookUp(path, name string) (groups []string, attributes map[string]string, found bool, err error) {
-	all, errs := loadUsers(path)
-	if len(errs) > 0 {
-		return nil, nil, false, errors.Join(errs...)
-	}
-	u := all.byName[name]
-	if u == nil || !u.enabled {
-		return nil, nil, false, nil
-	}
-	return u.groups, u.attributes, true, nil
-}
-
 // loadUsers reads and parses the file at path.
 func loadUsers(path string) (*users, []error) {
 	data, err := readUsers(path)

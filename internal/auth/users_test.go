@@ -3,7 +3,6 @@ package auth
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -183,26 +182,4 @@ func FuzzParseUsers(f *testing.F) {
 			t.Fatal("users without decoy")
 		}
 	})
-}
-
-func TestLookUp(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "users.json")
-	text := `{"users": {
-		"olga": {"password_hash": "` + testHash + `", "groups": ["operators"], "attributes": {"site": "a"}},
-		"gone": {"password_hash": "` + testHash + `", "groups": ["operators"], "enabled": false}}}`
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	groups, attributes, found, err := LookUp(path, "olga")
-	if err != nil || !found || !slices.Equal(groups, []string{"operators"}) || attributes["site"] != "a" {
-		t.Errorf("LookUp(olga) = %v, %v, %v, %v", groups, attributes, found, err)
-	}
-	for _, name := range []string{"gone", "nobody"} {
-		if groups, _, found, err := LookUp(path, name); found || groups != nil || err != nil {
-			t.Errorf("LookUp(%s) = %v, %v, %v", name, groups, found, err)
-		}
-	}
-	if _, _, _, err := LookUp(path+".not", "olga"); err == nil {
-		t.Error("a missing file gave no error")
-	}
 }

@@ -22,7 +22,8 @@ type explainCmd struct {
 
 	Config        string            `env:"MQTT_CONFIG" placeholder:"FILE" help:"The configuration; without one: built-in defaults."`
 	Username      string            `placeholder:"U" help:"Without one: an anonymous client."`
-	ClientID      string            `name:"client-id" placeholder:"C"`
+	ClientID      *string           `name:"client-id" placeholder:"C" help:"Without one: some client id that is accepted."`
+	NoPassword    bool              `name:"no-password" help:"The user gives no password."`
 	Group         []string          `placeholder:"G" help:"Repeatable. Without any: the user's in the users file."`
 	Attribute     map[string]string `placeholder:"NAME=VALUE" help:"Repeatable."`
 	ClientIP      string            `name:"client-ip" placeholder:"IP"`
@@ -35,11 +36,13 @@ type explainCmd struct {
 	Payload       string            `placeholder:"TEXT" help:"The payload, or @FILE."`
 	ResponseTopic string            `name:"response-topic" placeholder:"TOPIC"`
 	JSON          bool              `name:"json" help:"For machines."`
+	ExitCode      bool              `name:"exit-code" help:"Exit with 1 when a door denies it."`
 }
 
 // Help is shown by --help.
 func (explainCmd) Help() string {
-	return "Asks the code that decides, and shows every check on the way with its evidence. Credentials are taken to be right.\n\n" +
+	return "Asks the code that decides, and shows every check on the way with its evidence. The password is taken to be right.\n\n" +
+		"Exits with 0 whatever the answer is, with --exit-code 1 when a door denies it, and with 2 for a mistake in the command line or the configuration.\n\n" +
 		"Example: " + Name + " explain --config gateway.json --username olga --group operators subscribe 'sensors/#'"
 }
 
@@ -56,24 +59,38 @@ func (c *explainCmd) Run(stdio *IO) error {
 	if err != nil {
 		return usage(err)
 	}
-	q, err := c.query(cfg)
+	q, err := c.query()
 	if err != nil {
 		return usage(err)
 	}
+	if err := c.admission(cfg, engine, &q); err != nil {
+		return usage(err)
+	}
 	report := analyse.Explain(engine, q)
+	if a := &cfg.Auth; c.ClientID == nil && c.Action == "connect" && (a.ClientIDPattern != nil || a.ClientIDTemplate != "") {
+		report.Notes = append(report.Notes, "the client id is taken to be one that auth accepts: ask with --client-id")
+	}
 	if c.JSON {
 		enc := json.NewEncoder(stdio.Out)
 		enc.SetIndent("", "  ")
-		return enc.Encode(report)
+		err = enc.Encode(report)
+	} else {
+		err = report.WriteText(stdio.Out)
 	}
-	return report.WriteText(stdio.Out)
+	if err == nil && c.ExitCode && report.Denied() {
+		return &exitError{code: exitFailed}
+	}
+	return err
 }
 
-func (c *explainCmd) query(cfg *config.Config) (analyse.Query, error) {
+func (c *explainCmd) query() (analyse.Query, error) {
 	q := analyse.Query{
-		Username: c.Username, ClientID: c.ClientID, Groups: c.Group, Attributes: c.Attribute,
+		Username: c.Username, Groups: c.Group, Attributes: c.Attribute,
 		Listener: c.Listener, Unverified: c.Unverified, Action: analyse.Action(c.Action), Topic: c.Topic,
 		ResponseTopic: c.ResponseTopic, QoS: byte(c.QoS), Retain: c.Retain,
+	}
+	if c.ClientID != nil {
+		q.ClientID = *c.ClientID
 	}
 	if c.Topic == "" && c.Action != "connect" {
 		return q, fmt.Errorf("%s what? %s explain … %s TOPIC", c.Action, Name, c.Action)
@@ -113,30 +130,37 @@ func (c *explainCmd) query(cfg *config.Config) (analyse.Query, error) {
 		}
 		q.Payload = data
 	}
-	if c.Username != "" && c.Group == nil && len(c.Attribute) == 0 {
-		return q, c.lookup(cfg, &q)
-	}
 	return q, nil
 }
 
-// lookup takes groups and attributes from the users files, as authentication
-// would.
-func (c *explainCmd) lookup(cfg *config.Config, q *analyse.Query) error {
-	if !cfg.Auth.Enabled {
+// admission asks the gate about the client's CONNECT, with the right password:
+// who is refused there, and which groups and attributes a user has.
+func (c *explainCmd) admission(cfg *config.Config, engine *policy.Engine, q *analyse.Query) error {
+	if c.Unverified {
 		return nil
 	}
-	for i := range cfg.Auth.Providers {
-		p := &cfg.Auth.Providers[i]
-		if p.Type != "file" {
-			continue
+	q.Refusals = map[policy.Door]analyse.Refusal{}
+	for _, door := range []policy.Door{policy.DoorGateway, policy.DoorAgent} {
+		id := policy.Identity{Username: c.Username, ClientID: q.ClientID, Version: q.Version, Addr: q.ClientIP, Door: door}
+		if door == policy.DoorGateway {
+			id.Listener = c.Listener
 		}
-		groups, attributes, found, err := auth.LookUp(p.Path, c.Username)
+		with := *cfg
+		switch {
+		case c.ClientID == nil: // one that the rules for client ids accept
+			with.Auth.ClientIDPattern, with.Auth.MinClientIDLength, with.Auth.ClientIDTemplate = nil, 0, ""
+		case *c.ClientID == "" && door == policy.DoorGateway: // it makes one from the template
+			with.Auth.ClientIDTemplate = ""
+		}
+		f, err := auth.Foresee(&with, engine, id, !c.NoPassword)
 		if err != nil {
 			return err
 		}
-		if found {
-			q.Groups, q.Attributes = groups, attributes
-			return nil
+		if f.Reason != policy.ReasonNone {
+			q.Refusals[door] = analyse.Refusal{Reason: f.Reason, Rule: f.Rule, Why: f.Why}
+		}
+		if f.Known && c.Group == nil && len(c.Attribute) == 0 {
+			q.Groups, q.Attributes, q.Listed = f.Identity.Groups, f.Identity.Attributes, true
 		}
 	}
 	return nil

@@ -67,7 +67,7 @@ func limit(what string, n, most int, rule RuleRef, v *Verdict, tr *Trace) bool {
 		return true
 	}
 	if tr != nil {
-		tr.add(Step{Check: "limits", Outcome: outcome(n <= most), Rule: rule, Detail: fmt.Sprintf("%d %s, at most %d", n, what, most)})
+		tr.add(Step{Check: "limits", Outcome: outcome(n <= most), Rule: rule, Detail: fmt.Sprintf("%s, at most %d", counted(n, what), most)})
 	}
 	if n > most {
 		return v.deny(ReasonLimit, rule)

@@ -100,9 +100,9 @@ func (s *Subject) retainDetail(m *Message, reason Reason, by RuleRef, strip bool
 	case reason == ReasonNone && !r.enabled:
 		return "retained.enabled is false and the rule does not forbid it"
 	case reason == ReasonNone:
-		return fmt.Sprintf("topic %q may be retained, %d bytes", m.Topic, m.PayloadSize)
+		return fmt.Sprintf("topic %q may be retained, %s", m.Topic, counted(m.PayloadSize, "bytes"))
 	case reason == ReasonRetainedSize:
-		detail = fmt.Sprintf("%d bytes of payload, at most %d in a retained message", m.PayloadSize, r.maxSize)
+		detail = fmt.Sprintf("%s, at most %d in a retained message", counted(m.PayloadSize, "bytes of payload"), r.maxSize)
 	case by > 0:
 		detail = "the rule's allow-retain is false"
 	case r.blocked.First(m.Topic) != topic.None:

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/topic"
 )
@@ -25,6 +26,16 @@ func outcome(allow bool) Outcome {
 	}
 	return Deny
 }
+
+// counted is n of what, which is plural.
+func counted(n int, what string) string {
+	if n == 1 {
+		what = singular.Replace(what)
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+var singular = strings.NewReplacer("bytes", "byte", "levels", "level", "properties", "property")
 
 // why says how a decider reaches a topic: the pattern that matches, or what the
 // default is.
