@@ -359,12 +359,6 @@ func (c *bconn) publish(p *packet) {
 		c.complain("changed", "%v, on %q", p, t)
 	}
 	q := p.pub.QoS
-	if (q > c.maxQoS || p.pub.Retain && !c.retain) && w.anyUnruly() {
-		c.write(kit.Disconnect(c.v, 0x9B))
-		c.l.excuses("the client sends what CONNACK excludes")
-		c.close(1 << 20)
-		return
-	}
 	if q > c.maxQoS || p.pub.Retain && !c.retain {
 		c.complain("connack", "%v: takes q%d, retain %v", p, c.maxQoS, c.retain)
 	}
@@ -435,7 +429,7 @@ func (c *bconn) publish(p *packet) {
 // the broker's own state keeps it from doubling.
 func (c *bconn) exact(m *message) bool {
 	for r := range m.ruled {
-		if r.highest(m.topic) < 2 {
+		if r.highest(m.topic) < 2 || c.maxQoS < 2 {
 			return false
 		}
 	}

@@ -54,6 +54,20 @@ func (o *observer) topic(w *world, p *mqtt.Publish) string {
 	return t
 }
 
+// becomes is what becomes of a PUBLISH under a policy, held to what the broker
+// says it takes.
+func (w *world) becomes(p *rules, v mqtt.Version, m *message) (ok bool, qos byte, retain bool) {
+	ok, qos, retain = p.forwards(m.topic, m.qos, m.retain)
+	takes := &w.broker.takes
+	if !ok || v != mqtt.V5 {
+		return ok, qos, retain
+	}
+	if qos > takes.maxQoS && p.noDowngrade || retain && takes.noRetain && !p.strip {
+		return false, 0, false
+	}
+	return true, min(qos, takes.maxQoS), retain && !takes.noRetain
+}
+
 // allowedUp is what may go to the broker.
 func (l *link) allowedUp(o *observer, p *packet) {
 	w := l.w
@@ -71,7 +85,7 @@ func (l *link) allowedUp(o *observer, p *packet) {
 		if m == nil || m.topic != t || !bytes.Equal(m.payload, p.pub.Payload) {
 			w.fail("changed", "a message that nobody sent: %v", p)
 		}
-		ok, qos, retain := o.rule.forwards(t, m.qos, m.retain)
+		ok, qos, retain := w.becomes(o.rule, l.c.v, m)
 		if !ok {
 			w.fail("forbidden", "%v under %s", p, o.rule.name)
 		}

@@ -647,7 +647,7 @@ func (c *client) finish(m *message, failed bool, p *packet) {
 	c.complete(m)
 	allowed, forbidden := true, true
 	for r := range m.ruled {
-		ok, _, _ := r.forwards(m.topic, m.qos, m.retain)
+		ok, _, _ := w.becomes(r, c.v, m)
 		allowed, forbidden = allowed && ok, forbidden && !ok
 	}
 	switch {

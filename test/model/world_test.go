@@ -650,9 +650,6 @@ func (w *world) refusedForGood() bool {
 		return true
 	}
 	for _, k := range w.clients {
-		if t := &w.broker.takes; k.wild && k.v == mqtt.V5 && (t.maxQoS < 2 || t.noRetain) {
-			return true
-		}
 		if m := k.will; m != nil {
 			if ok, _, _ := w.policies[w.current].forwards(m.topic, m.qos, false); !ok {
 				return true
