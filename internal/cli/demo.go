@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/demo"
@@ -23,6 +25,10 @@ func (c *demoCmd) Run(ctx context.Context, stdio *IO) error {
 	log := newLogger(stdio.Err, "warn", false)
 	ctx, stop := signals(ctx, log, nil)
 	defer stop()
+	// A pipe that is closed (demo | head) is an error of a write, after which the
+	// demo takes its files away; by default it ends the program on the spot.
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGPIPE)
 	if c.For > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.For)

@@ -54,8 +54,11 @@ var people = []struct{ name, password, group string }{
 	{"olga", "demo-olga", "operators"},
 }
 
-// Run runs the demo until ctx ends and takes everything down again.
+// Run runs the demo until ctx ends, or Out takes no more, and takes everything
+// down again.
 func Run(ctx context.Context, o Options) (err error) {
+	ctx, gone := context.WithCancel(ctx)
+	defer gone()
 	dir, err := os.MkdirTemp("", "mqtt-demo-")
 	if err != nil {
 		return err
@@ -86,7 +89,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	p := &printer{out: o.Out, color: o.Color}
+	p := &printer{out: o.Out, color: o.Color, gone: gone}
 	cancel := a.Audit().Subscribe(p.event)
 	defer cancel()
 	defer p.goodbye()
@@ -161,6 +164,7 @@ type places struct{ tcp, ws, proxy string }
 type printer struct {
 	out   io.Writer
 	color bool
+	gone  func() // ends the demo
 
 	// Guarded by mu.
 	mu   sync.Mutex
@@ -185,7 +189,15 @@ func (p *printer) event(e *audit.Event) {
 // print writes one line; the caller holds mu.
 func (p *printer) print(e *audit.Event) {
 	p.line = append(audit.AppendText(p.line[:0], e, p.color), '\n')
-	_, _ = p.out.Write(p.line) // a closed terminal ends the program by signal
+	p.write(p.line)
+}
+
+// write ends the demo when nobody reads any more: a closed pipe or terminal.
+func (p *printer) write(b []byte) {
+	if _, err := p.out.Write(b); err != nil {
+		p.over = true
+		p.gone()
+	}
 }
 
 // dull reports what only fills the screen: acknowledgements and goodbyes.
@@ -211,13 +223,13 @@ func (p *printer) stop() {
 func (p *printer) goodbye() {
 	p.stop()
 	if p.open {
-		fmt.Fprintln(p.out, "\nStopped. The configuration behind it is internal/demo/demo.json; go on with docs/README.md.")
+		_, _ = fmt.Fprintln(p.out, "\nStopped. The configuration behind it is internal/demo/demo.json; go on with docs/README.md.")
 	}
 }
 
 func (p *printer) intro(at places, socket string) {
 	_, tcp, _ := net.SplitHostPort(at.tcp[len("tcp://"):])
-	fmt.Fprintf(p.out, `MQTT gateway demo: an embedded broker, two doors in front of it, four users, some of whom misbehave.
+	text := fmt.Sprintf(`MQTT gateway demo: an embedded broker, two doors in front of it, four users, some of whom misbehave.
 
   gateway door   %s   %s
   agent door     %s   (a small built-in proxy asks the agent on %s)
@@ -233,6 +245,7 @@ Every decision, live (Ctrl-C ends it):
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.open = true
+	p.write([]byte(text))
 	for i := range p.held {
 		p.print(&p.held[i])
 	}

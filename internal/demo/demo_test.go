@@ -3,8 +3,10 @@ package demo
 import (
 	"context"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -60,5 +62,32 @@ func TestRun(t *testing.T) {
 	}
 	if got := s.text.String(); !strings.Contains(got, "Stopped.") {
 		t.Errorf("no goodbye:\n%s", got)
+	}
+}
+
+// pipe is an output whose reader goes after so many writes.
+type pipe struct{ left int } // the printer's lock guards it
+
+func (p *pipe) Write(b []byte) (int, error) {
+	if p.left--; p.left < 0 {
+		return 0, syscall.EPIPE
+	}
+	return len(b), nil
+}
+
+// TestNobodyReads: the demo ends when its output is closed, and takes its files
+// away.
+func TestNobodyReads(t *testing.T) {
+	for _, writes := range []int{0, 3} { // the introduction, a decision
+		dir := t.TempDir()
+		t.Setenv("TMPDIR", dir)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := Run(ctx, Options{Out: &pipe{writes}, Version: "test", Log: slog.New(slog.DiscardHandler)}); err != nil || ctx.Err() != nil {
+			t.Errorf("after %d writes: %v, %v", writes, err, ctx.Err())
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("after %d writes: %v is left, %v", writes, left, err)
+		}
 	}
 }
