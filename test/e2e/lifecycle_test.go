@@ -73,6 +73,9 @@ func TestDisabledUser(t *testing.T) {
 	con := as("bob", id, v5)
 	con.will = &message{topic: "e2e/will/" + id, payload: "gone"}
 	bob := mustLogin(t, s.tcp, con)
+	con.id, con.will = unique("disabled"), &message{topic: "e2e/will/half/" + id, payload: "gone"}
+	half := mustLogin(t, s.tcp, con) // inside a PUBLISH
+	half.send(t, message{topic: "e2e/half/" + id, payload: strings.Repeat("x", 1000)}.bytes(v5)[:100])
 	old := mustLogin(t, s.ws, as("bob", unique("disabled"), v311))
 	alice := mustLogin(t, s.tcp, as("alice", unique("disabled"), v5))
 	edited := time.Now()
@@ -81,6 +84,9 @@ func TestDisabledUser(t *testing.T) {
 	}
 	if got := bob.ended(t); len(got) != 1 || got[0].kind() != tDisconnect || got[0].code() != 0x87 {
 		t.Errorf("5.0: got %v, want DISCONNECT 0x87", got)
+	}
+	if got := half.ended(t); len(got) != 1 || got[0].code() != 0x87 {
+		t.Errorf("inside a PUBLISH: got %v, want DISCONNECT 0x87", got)
 	}
 	if got := old.ended(t); len(got) != 0 {
 		t.Errorf("3.1.1: got %v, want only the end", got)
