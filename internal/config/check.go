@@ -17,6 +17,7 @@ const maxRules = 100000
 func (d *document) check(cfg *Config) {
 	var top *path
 	d.checkAuth(&cfg.Auth, len(cfg.Gateway.Listeners) > 0, top.child("auth"))
+	d.warnUnboundIDs(cfg, top.child("auth").child("enabled"))
 	d.checkGateway(cfg, top.child("gateway")) // before acl, which names listeners
 	d.checkACL(cfg, top.child("acl"))
 	d.checkInspection(&cfg.Inspection, top.child("inspection"))

@@ -25,6 +25,19 @@ func (d *document) checkAuth(c *Auth, hasListeners bool, p *path) {
 	}
 }
 
+// warnUnboundIDs warns where a user may take every client id that is not
+// connected: the broker gives the session that it keeps to whoever comes with
+// its id, and with it the messages that wait in it.
+func (d *document) warnUnboundIDs(cfg *Config, p *path) {
+	if !cfg.Auth.Enabled || len(cfg.Gateway.Listeners) == 0 || strings.Contains(cfg.Auth.ClientIDTemplate, "%u") {
+		return
+	}
+	unbound := func(u Upstream) bool { return !strings.Contains(u.ClientID, "%u") }
+	if len(cfg.Gateway.Upstreams) == 0 || slices.ContainsFunc(cfg.Gateway.Upstreams, unbound) {
+		d.warnAt(p, false, `a user may take any client id that is not connected, and with it the session that the broker keeps for it: write "client-id-template": "%u-*", or "client-id": "%u-%c" for the upstreams`)
+	}
+}
+
 func (d *document) checkProvider(c *Provider, p *path) {
 	switch c.Type {
 	case "jwt":

@@ -209,6 +209,7 @@ func TestExamples(t *testing.T) {
 	const dir = "../../examples/"
 	for name, want := range map[string][]string{
 		"mosquitto.json":      nil,
+		"behind-sentinel.json": nil,
 		"sentinel-agent.json": {"inspection.enabled", "rate-limit.enabled"},
 	} {
 		text, err := os.ReadFile(dir + name)
