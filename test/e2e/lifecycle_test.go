@@ -44,6 +44,12 @@ func TestBrokerAway(t *testing.T) {
 	}
 	t.Cleanup(back.proc.stop)
 	eventually(t, "service after the broker is back", func() bool { return connack(s.tcp, as("alice", unique("back"), v5)) })
+	// The log says both once, not for each client.
+	for _, line := range []string{`level=WARN msg="broker is away`, `level=INFO msg="broker is back"`} {
+		if n := strings.Count(s.proc.out.String(), line); n != 1 {
+			t.Errorf("%d lines %s, want 1", n, line)
+		}
+	}
 }
 
 // TestBrokerSilent: a broker that takes the connection and never answers is as
@@ -193,6 +199,28 @@ func TestDrain(t *testing.T) {
 	if !strings.Contains(string(text), "mqtt,disconnect") || !strings.HasSuffix(string(text), "\n") {
 		t.Errorf("the audit file does not end whole:\n%s", tail(string(text), 5))
 	}
+}
+
+// TestSecondSignal: during a drain a reload is none, and a second signal is the
+// end at once.
+func TestSecondSignal(t *testing.T) {
+	s := startFor(t, shared.broker, config{flags: []string{"--drain-rate", "1", "--drain-timeout", "1m"}})
+	for range 30 { // half a minute of draining
+		mustLogin(t, s.tcp, as("alice", unique("signal"), v5))
+	}
+	logged := func(text string) {
+		t.Helper()
+		eventually(t, text, func() bool { return strings.Contains(s.proc.out.String(), text) })
+	}
+	s.proc.signal(syscall.SIGTERM)
+	logged("msg=draining reason=SIGTERM")
+	s.proc.signal(syscall.SIGHUP)
+	logged("no reload while draining")
+	s.proc.signal(syscall.SIGTERM)
+	if code := s.proc.wait(t); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	logged("stopped at once")
 }
 
 // TestOwnBrokerCredentials: with authentication here the client's password
