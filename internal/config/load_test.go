@@ -208,9 +208,9 @@ func TestLoadMissing(t *testing.T) {
 func TestExamples(t *testing.T) {
 	const dir = "../../examples/"
 	for name, want := range map[string][]string{
-		"mosquitto.json":      nil,
+		"mosquitto.json":       nil,
 		"behind-sentinel.json": nil,
-		"sentinel-agent.json": {"inspection.enabled", "rate-limit.enabled"},
+		"sentinel-agent.json":  {"inspection.enabled", "rate-limit.enabled"},
 	} {
 		text, err := os.ReadFile(dir + name)
 		if err != nil {
