@@ -160,9 +160,12 @@ func (d *document) unknownKey(m member, p *path, s *shape, owner string) string 
 		}
 	}
 	hint, near := "", Suggest(m.name, known)
-	if near != "" {
+	switch {
+	case p != nil && shapeOf(typeConfig).byKey[normal(m.name)] != nil:
+		hint, near = quote(m.name)+" stands at the top of the document: is a } missing before it?", ""
+	case near != "":
 		hint = fmt.Sprintf("did you mean %q?", near)
-	} else if len(known) <= 12 {
+	case len(known) <= 12:
 		hint = "known here: " + strings.Join(known, ", ")
 	}
 	d.fail(m.offset, p, "unknown key "+quote(m.name), hint)

@@ -67,11 +67,28 @@ func placeSyntax(data []byte, err error) *syntaxError {
 		offset += bytes.IndexByte(data[offset:], '\n') + 1
 	}
 	e := &syntaxError{offset: offset + max(column-1, 0), text: "not JSON: " + text}
-	switch rest := data[min(e.offset, len(data)):]; {
+	rest := data[min(e.offset, len(data)):]
+	next := byte(0)
+	if len(rest) > 0 {
+		next = rest[0]
+	}
+	switch {
 	case strings.Contains(text, "EOF"):
-		e.text, e.hint = "not JSON: the file ends too early", "a closing } ] or \" is missing"
+		e.text, e.hint = "not JSON: the file ends too early", notClosed(data)
+	case strings.Contains(text, "after top-level value"):
+		e.text, e.hint = "not JSON: something follows the end of the document", "one file holds one object, {…}"
+		if next == '}' || next == ']' {
+			e.hint = fmt.Sprintf("one %c too many, here or before", next)
+		}
 	case strings.Contains(text, "after object value"), strings.Contains(text, "after array value"):
-		e.hint = "a comma is missing before this"
+		e.hint = afterValue(next)
+	case strings.Contains(text, "after object name"):
+		e.hint = "a : is missing before this"
+	case strings.Contains(text, "at start of value") && (next == ',' || next == '}' || next == ']'):
+		e.hint = "a value is missing before this"
+		if next == ',' {
+			e.hint = "a value is missing before this, or the comma is one too many"
+		}
 	case strings.HasPrefix(text, "invalid literal"): // what stands there may be a secret
 		e.text, e.hint = "not JSON: neither a number nor true, false or null", "texts and keys stand in double quotes"
 		if bytes.HasPrefix(rest, []byte(`"`)) {
@@ -85,28 +102,89 @@ func placeSyntax(data []byte, err error) *syntaxError {
 	return e
 }
 
+// afterValue is the hint for what stands where a comma or a bracket should.
+func afterValue(next byte) string {
+	switch next {
+	case '}':
+		return "a ] is missing before this"
+	case ']':
+		return "a } is missing before this"
+	case ';':
+		return "a comma stands between two values"
+	case '#':
+		return "a comment begins with //"
+	case ':':
+		return "a key and its value stand in { }"
+	}
+	return "a comma is missing before this"
+}
+
+// notClosed is the hint for a file that ends too early: what is open there.
+func notClosed(data []byte) string {
+	var open []int
+	unclosed := func(what string, at int) string {
+		line, column := (&source{data: data}).position(at)
+		return fmt.Sprintf("%s at %d:%d is not closed", what, line, column)
+	}
+	for i := 0; i < len(data); i++ {
+		switch data[i] {
+		case '"', '/':
+			end := skip(data[i:])
+			if end < 0 {
+				what := "the text"
+				if data[i] == '/' {
+					what = "the comment"
+				}
+				return unclosed(what, i)
+			}
+			i += end
+		case '{', '[':
+			open = append(open, i)
+		case '}', ']':
+			if len(open) > 0 {
+				open = open[:len(open)-1]
+			}
+		}
+	}
+	if len(open) == 0 {
+		return "a closing } or ] is missing"
+	}
+	at := open[len(open)-1]
+	return unclosed(fmt.Sprintf("the %c", data[at]), at) + ", or something in it is not"
+}
+
+// skip is the offset of the last byte of the text or comment that data begins
+// with, -1 when it is not closed.
+func skip(data []byte) int {
+	switch {
+	case data[0] == '"':
+		for i := 1; i < len(data); i++ {
+			switch data[i] {
+			case '\\':
+				i++
+			case '"':
+				return i
+			}
+		}
+		return -1
+	case bytes.HasPrefix(data, []byte("//")):
+		return bytes.IndexByte(data, '\n')
+	case bytes.HasPrefix(data, []byte("/*")):
+		if end := bytes.Index(data[2:], []byte("*/")); end >= 0 {
+			return end + 3
+		}
+		return -1
+	}
+	return 0
+}
+
 // tooDeep returns the offset of the bracket that goes beyond maxDepth, or -1.
 func tooDeep(data []byte) int {
 	depth := 0
 	for i := 0; i < len(data); i++ {
 		switch data[i] {
-		case '"':
-			for i++; i < len(data) && data[i] != '"'; i++ {
-				if data[i] == '\\' {
-					i++
-				}
-			}
-		case '/':
-			rest := data[i:]
-			var end int
-			switch {
-			case bytes.HasPrefix(rest, []byte("//")):
-				end = bytes.IndexByte(rest, '\n')
-			case bytes.HasPrefix(rest, []byte("/*")):
-				if end = bytes.Index(rest[2:], []byte("*/")); end >= 0 {
-					end += 3
-				}
-			}
+		case '"', '/':
+			end := skip(data[i:])
 			if end < 0 {
 				return -1 // not closed: the parser will say so
 			}
