@@ -33,7 +33,7 @@ func (s *Session) clientAck(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 		}
 		s.reply(mqtt.Client, reply{typ: mqtt.PUBCOMP, id: a.PacketID}, fx)
 		return h.Size()
-	case stageLowered: // PUBREC has not come [MQTT-4.3.3-4]
+	case stageLowered, stageParked: // PUBREC has not come [MQTT-4.3.3-4]
 		return s.misplaced(mqtt.Client, h, b, pos, fx)
 	}
 	return s.pass(mqtt.Client, h, b, pos, fx)

@@ -11,6 +11,7 @@ const (
 	stageReleased                  // PUBREC has come: PUBCOMP is awaited
 	stageLowered                   // QoS 2 sent as QoS 1: its PUBACK becomes PUBREC
 	stageOurs                      // PUBREC came from us, or its like: PUBREL is ours to answer
+	stageParked                    // not forwarded yet: the broker takes no more
 	stageSwallow                   // PUBREL was answered by us and forwarded too: the broker's PUBCOMP is swallowed
 	stages
 )
@@ -66,7 +67,9 @@ func (e *exchanges) get(id uint16) *exchange {
 func (e *exchanges) byClient() int { return int(e.n) - int(e.by[stageSwallow]) }
 
 // byBroker is how many the broker counts in its Receive Maximum.
-func (e *exchanges) byBroker() int { return e.byClient() - int(e.by[stageOurs]) }
+func (e *exchanges) byBroker() int {
+	return e.byClient() - int(e.by[stageOurs]) - int(e.by[stageParked])
+}
 
 // awaitsPuback reports whether a PUBACK of the broker will make room: with the
 // client's count, or only with the broker's.

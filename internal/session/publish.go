@@ -108,7 +108,7 @@ func (s *Session) publish(h mqtt.Header, b []byte, pos int, fx *Effects) int {
 // would end the connection [MQTT-3.2.2-11] [MQTT-3.2.2-14]. The client, which was
 // told as well, gets the answer that a limit of ours would have.
 func (s *Session) fitBroker(p *mqtt.Publish, v policy.Verdict) policy.Verdict {
-	cfg := s.set.Config
+	cfg := s.subj.Engine().Config() // of the policy in force, which a reload may have brought
 	if v.QoS > s.brokerQoS {
 		if !cfg.QoS.Downgrade {
 			return policy.Verdict{Reason: policy.ReasonQoS, Rule: policy.RuleUpstreamQoS}
@@ -236,7 +236,8 @@ type action uint8
 
 const (
 	actForward  action = iota
-	actHold            // as many are in flight as the broker takes
+	actHold            // as many are in flight as the broker takes: reading waits
+	actPark            // the same, and only the client can make room
 	actRepeat          // a DUP of one that is on its way already
 	actBusy            // the id is in use
 	actOverflow        // more than the Receive Maximum
@@ -246,9 +247,9 @@ const (
 // QoS. then is what the client is answered by us when the bytes are upstream.
 func (s *Session) enter(p *mqtt.Publish, qos byte) (act action, then reply) {
 	x := s.ex.get(p.PacketID)
-	if x != nil && (x.stage == stageLowered || x.stage == stageOurs) {
+	if x != nil && (x.stage == stageLowered || x.stage == stageOurs || x.stage == stageParked) {
 		switch {
-		case !p.Dup || p.QoS != 2:
+		case !p.Dup || p.QoS != 2 && x.stage != stageParked:
 			return actBusy, reply{}
 		case x.stage == stageOurs:
 			return actRepeat, reply{typ: mqtt.PUBREC, id: p.PacketID}
@@ -285,16 +286,21 @@ func (s *Session) enter(p *mqtt.Publish, qos byte) (act action, then reply) {
 //
 // Clients that ignore the Receive Maximum exist (Paho Python, MQTT.js). Beyond
 // the broker's figure, and in 3.x, which has none, reading waits while the
-// broker alone can make room, by PUBACK; a PUBREL that would make room may lie
-// behind. Beyond a figure that we announced it is the client's error.
+// broker alone can make room, by PUBACK. Where a PUBREL must make it, which lies
+// behind, reading goes on and the message is parked. Beyond a figure that we
+// announced it is the client's error.
 func (s *Session) room() action {
 	ours := s.set.maxWindow
+	parked := len(s.parked) > 0 && !s.unparking
 	switch {
 	case s.ex == nil:
 		return actForward
-	case s.windowPaced && s.window > 0 && s.ex.byBroker() >= int(s.window) && s.ex.awaitsPuback(true):
+	case !parked && s.full() && s.ex.awaitsPuback(true):
 		return actHold
 	case ours == 0 || s.ex.byClient() < ours:
+		if parked || s.full() {
+			return actPark
+		}
 		return actForward
 	case s.windowPaced && s.ex.awaitsPuback(false):
 		return actHold
@@ -307,6 +313,8 @@ func (s *Session) notForwarded(m *message, act action, then reply, fx *Effects) 
 	switch act {
 	case actHold:
 		return s.wait(mqtt.Client, holdWindow)
+	case actPark:
+		return s.park(m, fx)
 	case actRepeat:
 		if !s.tally(mqtt.Client, m.h) {
 			return s.flood(m.h, m.pos, fx)

@@ -63,6 +63,7 @@ type Session struct {
 	// The tables, each nil until used.
 	alias    *[2]aliases
 	ex       *exchanges // QoS 1 and 2 of the client towards the broker
+	parked   []byte     // PUBLISH packets of the client beyond the broker's window
 	filtered *exchanges // QoS 2 of the broker that we answer ourselves
 	requests *requests
 	held     *filters // granted subscriptions
@@ -103,6 +104,7 @@ type Session struct {
 	driverHolds bool // the driver does not read from the client
 	dropped     bool // a packet of this call was refused
 	aliased     bool // a packet of this call told an alias
+	unparking   bool // the input of forward is s.parked
 	end         *End // in stateClosing
 }
 

@@ -25,6 +25,10 @@ func (s *Session) forward(fx *Effects, to mqtt.Side, from, till int) {
 	if !s.set.Can.Reply || from == till {
 		return // the agent door passes frames, by verdict
 	}
+	if s.unparking {
+		s.ownParked(fx, to, s.parked[from:till])
+		return
+	}
 	if to == mqtt.Broker {
 		s.sentUp = s.now
 	}
@@ -271,6 +275,12 @@ func (s *Session) finish(fx *Effects) {
 	if s.state == stateEnded {
 		fx.Pause = [2]bool{true, true}
 		return
+	}
+	if len(s.parked) > 0 {
+		if s.unpark(fx); s.state == stateEnded {
+			fx.Pause = [2]bool{true, true}
+			return
+		}
 	}
 	if s.hold[mqtt.Client] != holdNone && !s.stillHeld(mqtt.Client) {
 		s.hold[mqtt.Client], s.heard = holdNone, s.now

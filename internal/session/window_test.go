@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
@@ -59,6 +60,37 @@ func TestReceiveMaximum(t *testing.T) {
 				{client, testkit.Publish(three, "other", 2, 2, "b"), nil, nil},
 				{broker, testkit.Ack(three, mqtt.PUBACK, 1, 0), nil, append(testkit.Ack(three, mqtt.PUBACK, 1, 0), testkit.Ack(three, mqtt.PUBREC, 2, 0)...)},
 				{client, testkit.Ack(three, mqtt.PUBREL, 2, 0), nil, testkit.Ack(three, mqtt.PUBCOMP, 2, 0)},
+			},
+		},
+		{
+			"beyond the broker's, messages of QoS 2 are kept and what makes room passes", five, "",
+			testkit.Connack(five, false, 0, testkit.With(testkit.Prop16(mqtt.ReceiveMaximum, 1)), testkit.With(testkit.Prop16(mqtt.TopicAliasMaximum, 2))),
+			[]exchangeStep{
+				{client, testkit.Publish(five, "dev/a", 2, 1, "a"), testkit.Publish(five, "dev/a", 2, 1, "a"), nil},
+				{client, testkit.Publish(five, "dev/b", 2, 2, "b", testkit.With(testkit.Prop16(mqtt.TopicAlias, 1))), nil, nil},
+				{client, testkit.Publish(five, "dev/c", 1, 3, "c"), nil, nil}, // in its order
+				{client, testkit.Publish(five, "", 2, 4, "d", testkit.With(testkit.Prop16(mqtt.TopicAlias, 1))), nil, nil},
+				{client, testkit.Publish(five, "dev/e", 0, 0, "e"), testkit.Publish(five, "dev/e", 0, 0, "e"), nil},
+				{client, testkit.Publish(five, "other", 2, 5, "f"), nil, testkit.Ack(five, mqtt.PUBREC, 5, byte(mqtt.NotAuthorized))},
+				{client, testkit.Publish(five, "dev/c", 1, 3, "c", testkit.Dup()), nil, nil},
+				{client, testkit.Publish(five, "dev/b", 2, 2, "b"), nil, testkit.Ack(five, mqtt.PUBREC, 2, byte(mqtt.PacketIDInUse))},
+				{broker, testkit.Ack(five, mqtt.PUBREC, 1, 0), nil, testkit.Ack(five, mqtt.PUBREC, 1, 0)},
+				{client, testkit.Ack(five, mqtt.PUBREL, 1, 0), testkit.Ack(five, mqtt.PUBREL, 1, 0), nil},
+				{broker, testkit.Ack(five, mqtt.PUBCOMP, 1, 0), testkit.Publish(five, "dev/b", 2, 2, "b"), testkit.Ack(five, mqtt.PUBCOMP, 1, 0)},
+				{broker, testkit.Ack(five, mqtt.PUBREC, 2, byte(mqtt.QuotaExceeded)), testkit.Publish(five, "dev/c", 1, 3, "c"), testkit.Ack(five, mqtt.PUBREC, 2, byte(mqtt.QuotaExceeded))},
+				{broker, testkit.Ack(five, mqtt.PUBACK, 3, 0), testkit.Publish(five, "dev/b", 2, 4, "d"), testkit.Ack(five, mqtt.PUBACK, 3, 0)},
+				{client, testkit.Publish(five, "", 0, 0, "g", testkit.With(testkit.Prop16(mqtt.TopicAlias, 1))), testkit.Publish(five, "dev/b", 0, 0, "g", testkit.With(testkit.Prop16(mqtt.TopicAlias, 1))), nil},
+			},
+		},
+		{
+			"more than is kept is refused", five, "",
+			testkit.Connack(five, false, 0, testkit.With(testkit.Prop16(mqtt.ReceiveMaximum, 1))),
+			[]exchangeStep{
+				{client, testkit.Publish(five, "dev/a", 2, 1, "a"), testkit.Publish(five, "dev/a", 2, 1, "a"), nil},
+				{client, testkit.Publish(five, "dev/b", 2, 2, strings.Repeat("b", 30<<10)), nil, nil},
+				{client, testkit.Publish(five, "dev/c", 2, 3, strings.Repeat("c", 3<<10)), nil, testkit.Ack(five, mqtt.PUBREC, 3, byte(mqtt.QuotaExceeded))},
+				{client, testkit.Publish(five, "dev/d", 2, 4, "d"), nil, nil},
+				{broker, testkit.Ack(five, mqtt.PUBREC, 1, byte(mqtt.UnspecifiedError)), testkit.Publish(five, "dev/b", 2, 2, strings.Repeat("b", 30<<10)), testkit.Ack(five, mqtt.PUBREC, 1, byte(mqtt.UnspecifiedError))},
 			},
 		},
 	} {

@@ -93,7 +93,6 @@ type bconn struct {
 	todo      []todo
 	unsaid    [][]byte // while it is silent
 	inUse     map[uint16]string
-	owed      int // QoS 1 and 2 messages unanswered
 	owedBy    map[uint16]byte
 	lastFresh int
 	faultIDs  map[uint16]bool
@@ -373,17 +372,7 @@ func (c *bconn) publish(p *packet) {
 		c.inUse[id] = "PUBLISH"
 		c.owedBy[id] = q
 		if c.receive > 0 && len(c.owedBy) > c.receive {
-			only1 := true
-			for _, q := range c.owedBy {
-				only1 = only1 && q == 1
-			}
-			if !w.anyUnruly() || only1 {
-				c.complain("receive maximum", "%v: %d in flight, takes %d", p, len(c.owedBy), c.receive)
-			}
-			c.write(kit.Disconnect(c.v, 0x93))
-			c.l.excuses("more in flight than the broker takes")
-			c.close(1 << 20)
-			return
+			c.complain("receive maximum", "%v: %d in flight, takes %d", p, len(c.owedBy), c.receive)
 		}
 	}
 	if !p.pub.Dup && q > 0 || q == 0 {

@@ -27,7 +27,6 @@ type message struct {
 	accepted int             // by the broker
 	lowered0 bool            // the gateway sent it on with QoS 0, where nothing is promised
 	lastOn   *bconn
-	doubled  int // times the broker accepted it on one connection, at most 1
 	done     bool
 	repeated bool // by the client, against the standard
 }

@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
-	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 )
 
@@ -162,18 +161,6 @@ func (p *rules) forwards(name string, qos byte, retain bool) (ok bool, q byte, r
 		retain = false
 	}
 	return true, min(qos, p.highest(name)), retain
-}
-
-// towards is forwards for a client of a version, whose broker announces what it
-// takes: an allowed message is held to that as to a limit of ours.
-func (p *rules) towards(a *announcement, v mqtt.Version, name string, qos byte, retain bool) (ok bool, q byte, r bool) {
-	if ok, q, r = p.forwards(name, qos, retain); !ok || v != mqtt.V5 {
-		return ok, q, r
-	}
-	if q > a.maxQoS && p.noDowngrade || r && a.noRetain && !p.strip {
-		return false, 0, false
-	}
-	return true, min(q, a.maxQoS), r && !a.noRetain
 }
 
 // ceiling is what CONNACK should announce. some: a topic may be published to.

@@ -28,7 +28,6 @@ type stream struct {
 	v    mqtt.Version // 0 until CONNECT told
 	from mqtt.Side
 	buf  []byte
-	mark int // changes whenever a packet begins
 }
 
 // next returns the next whole packet, nil when there is none yet.
