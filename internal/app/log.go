@@ -139,6 +139,7 @@ func mistakeAttrs(err error) (attrs []any) {
 		text("place", place)
 		text("key", inUsers.Path)
 		text("error", inUsers.Err.Error())
+		text("hint", inUsers.Hint)
 	default:
 		text("error", err.Error())
 	}

@@ -11,8 +11,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/tailscale/hujson"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 )
 
 // maxUsersFile bounds the bytes of a users file.
@@ -42,11 +45,13 @@ type user struct {
 // not be read.
 type UsersFileError struct {
 	File         string
-	Line, Column int    // from 1; the column counts bytes
+	Line, Column int    // from 1; the column counts characters
 	Path         string // users.alice.groups[0]; "" for the document
+	Hint         string // what to do; "" when the error says it
 	Err          error
 }
 
+// Error is one line, without the hint.
 func (e *UsersFileError) Error() string {
 	var b strings.Builder
 	b.WriteString(e.File)
@@ -128,7 +133,7 @@ func parseUsers(file string, data []byte) (*users, []error) {
 	top := p.object(root, "")
 	for _, m := range top {
 		if m.key != "users" {
-			p.fail(m.at, m.key, `unknown key, the only one is "users"`)
+			p.unknown(m, "", "users")
 			continue
 		}
 		for _, entry := range p.members(m.value, "users", false) {
@@ -211,7 +216,7 @@ func (p *usersParser) user(u *users, m member) {
 		case "attributes":
 			entry.attributes = p.attributes(f.value, f.path)
 		default:
-			p.fail(f.at, f.path, "unknown key, accepted are password_hash, groups, enabled, attributes")
+			p.unknown(f, m.path, "password_hash", "groups", "enabled", "attributes")
 		}
 	}
 	if entry.hash == nil && len(p.errs) == before {
@@ -248,7 +253,7 @@ func (p *usersParser) members(v hujson.Value, path string, ours bool) []member {
 		m := member{key: key, path: join(path, key), at: om.Name.StartOffset, value: om.Value}
 		if at, double := first[key]; double {
 			line, column := p.line.of(p.data, at)
-			p.fail(m.at, m.path, fmt.Sprintf("stands here twice, first at %d:%d", line, column))
+			p.fail(m.at, m.path, fmt.Sprintf("the key %.64q is given twice, first at %d:%d", key, line, column))
 			continue
 		}
 		first[key] = m.at
@@ -260,7 +265,7 @@ func (p *usersParser) members(v hujson.Value, path string, ours bool) []member {
 func (p *usersParser) text(v hujson.Value, path string) (string, bool) {
 	lit, ok := v.Value.(hujson.Literal)
 	if !ok || lit.Kind() != '"' {
-		p.wrong(v, path, "a string")
+		p.wrong(v, path, "a text")
 		return "", false
 	}
 	return lit.String(), true
@@ -278,7 +283,7 @@ func (p *usersParser) boolean(v hujson.Value, path string) bool {
 func (p *usersParser) texts(v hujson.Value, path string) []string {
 	arr, ok := v.Value.(*hujson.Array)
 	if !ok {
-		p.wrong(v, path, "a list of strings")
+		p.wrong(v, path, "a list of texts")
 		return nil
 	}
 	var list []string
@@ -310,12 +315,22 @@ func (p *usersParser) attributes(v hujson.Value, path string) map[string]string 
 	return attributes
 }
 
+// unknown reports a key that is none of ours.
+func (p *usersParser) unknown(m member, in string, known ...string) {
+	p.fail(m.at, in, fmt.Sprintf("unknown key %.64q", m.key))
+	hint := "known here: " + strings.Join(known, ", ")
+	if near := config.Suggest(m.key, known); near != "" {
+		hint = fmt.Sprintf("did you mean %q?", near)
+	}
+	p.errs[len(p.errs)-1].Hint = hint
+}
+
 // wrong reports a value of the wrong type.
 func (p *usersParser) wrong(v hujson.Value, path, want string) {
 	found := map[hujson.Kind]string{
-		'n': "null", 't': "true", 'f': "false", '"': "a string", '0': "a number", '{': "an object", '[': "a list",
+		'n': "null", 't': "true", 'f': "false", '"': "a text", '0': "a number", '{': "an object", '[': "a list",
 	}[v.Value.Kind()]
-	p.fail(v.StartOffset, path, fmt.Sprintf("found %s, want %s", found, want))
+	p.fail(v.StartOffset, path, fmt.Sprintf("found %s; accepted: %s", found, want))
 }
 
 func (p *usersParser) fail(offset int, path, text string) {
@@ -325,17 +340,10 @@ func (p *usersParser) fail(offset int, path, text string) {
 
 // syntax turns the parser's error into ours with its place.
 func (p *usersParser) syntax(err error) error {
-	e := &UsersFileError{File: p.file, Err: err}
-	text, ok := strings.CutPrefix(err.Error(), "hujson: ")
-	if !ok {
-		return e
-	}
-	if _, scanErr := fmt.Sscanf(text, "line %d, column %d: ", &e.Line, &e.Column); scanErr != nil {
-		return e
-	}
-	_, text, _ = strings.Cut(text, ": ")
-	e.Err = errors.New(text)
-	return e
+	offset, text, hint := config.ExplainSyntax(p.data, err)
+	p.fail(min(offset, len(p.data)), "", text)
+	p.errs[0].Hint = hint
+	return p.errs[0]
 }
 
 // join appends a key to a path; a key that would be misread is quoted.
@@ -369,7 +377,7 @@ func (c *lineCounter) of(data []byte, offset int) (line, column int) {
 			c.line, c.start = c.line+1, c.offset+1
 		}
 	}
-	return c.line + 1, offset - c.start + 1
+	return c.line + 1, utf8.RuneCount(data[c.start:offset]) + 1
 }
 
 // find returns the user of a name, nil if there is none, and the hash that its

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,45 +56,45 @@ func TestUsersFileErrors(t *testing.T) {
 		name, text string
 		want       []string
 	}{
-		{"empty file", "", []string{"u.json:1:1: parsing value: unexpected EOF"}},
-		{"cut", `{"users": {"a": {`, []string{"u.json:1:18: parsing value: unexpected EOF"}},
-		{"syntax", "{\n \"users\": [}\n", []string{"u.json:2:12: invalid character '}' at start of value"}},
-		{"two documents", `{"users": {}} {}`, []string{"u.json:1:15: invalid character '{' after top-level value"}},
-		{"null", "null", []string{"u.json:1:1: found null, want an object"}},
+		{"empty file", "", []string{"u.json:1:1: not JSON: the file ends too early"}},
+		{"cut", `{"users": {"a": {`, []string{"u.json:1:18: not JSON: the file ends too early"}},
+		{"syntax", "{\n \"users\": [}\n", []string{"u.json:2:12: not JSON: invalid character '}' at start of value"}},
+		{"two documents", `{"users": {}} {}`, []string{"u.json:1:15: not JSON: something follows the end of the document"}},
+		{"null", "null", []string{"u.json:1:1: found null; accepted: an object"}},
 		{"no users", "{}", []string{`u.json:1:1: no "users"`}},
-		{"users is a list", `{"users": []}`, []string{"u.json:1:11: users: found a list, want an object"}},
-		{"unknown key", `{"user": {}}`, []string{`u.json:1:2: user: unknown key, the only one is "users"`}},
+		{"users is a list", `{"users": []}`, []string{"u.json:1:11: users: found a list; accepted: an object"}},
+		{"unknown key", `{"user": {}}`, []string{`u.json:1:2: unknown key "user"`}},
 		{"several at once", `{"users": {
   "a": {"password_hash": "HASH", "pasword": "x"},
   "b": {"groups": "admin"},
   "a": {"password_hash": "HASH"},
   "": {"password_hash": "HASH"}
 }}`, []string{
-			`u.json:2:69~: users.a.pasword: unknown key, accepted are password_hash, groups, enabled, attributes`,
-			`u.json:3:19: users.b.groups: found a string, want a list of strings`,
-			`u.json:4:3: users.a: stands here twice, first at 2:3`,
+			`u.json:2:69~: users.a: unknown key "pasword"`,
+			`u.json:3:19: users.b.groups: found a text; accepted: a list of texts`,
+			`u.json:4:3: users.a: the key "a" is given twice, first at 2:3`,
 			`u.json:5:3: users[""]: a user name cannot be empty`,
 		}},
 		{"double key", `{"users": {"a": {"password_hash": "HASH", "password-hash": "HASH"}}}`, []string{
-			"u.json:1:~: users.a.password_hash: stands here twice, first at 1:18",
+			`u.json:1:~: users.a.password_hash: the key "password_hash" is given twice, first at 1:18`,
 		}},
 		{"no hash", `{"users": {"a": {"groups": []}}}`, []string{
 			"u.json:1:17: users.a: no password_hash: a user without one cannot exist",
 		}},
 		{"null hash", `{"users": {"a": {"password_hash": null}}}`, []string{
-			"u.json:1:35: users.a.password_hash: found null, want a string",
+			"u.json:1:35: users.a.password_hash: found null; accepted: a text",
 		}},
 		{"empty hash", `{"users": {"a": {"password_hash": ""}}}`, []string{
 			"u.json:1:35: users.a.password_hash: empty: a user without password hash cannot exist",
 		}},
-		{"user is a string", `{"users": {"a": "HASH"}}`, []string{"u.json:1:17: users.a: found a string, want an object"}},
+		{"user is a string", `{"users": {"a": "HASH"}}`, []string{"u.json:1:17: users.a: found a text; accepted: an object"}},
 		{
 			"types", `{"users": {"a b": {"password_hash": "HASH", "enabled": 1, "groups": [1, ""], "attributes": {"x": true}}}}`,
 			[]string{
-				`u.json:1:~: users["a b"].enabled: found a number, want true or false`,
-				`u.json:1:~: users["a b"].groups[0]: found a number, want a string`,
+				`u.json:1:~: users["a b"].enabled: found a number; accepted: true or false`,
+				`u.json:1:~: users["a b"].groups[0]: found a number; accepted: a text`,
 				`u.json:1:~: users["a b"].groups[1]: a group cannot be empty`,
-				`u.json:1:~: users["a b"].attributes.x: found true, want a string`,
+				`u.json:1:~: users["a b"].attributes.x: found true; accepted: a text`,
 			},
 		},
 		{"control characters do not reach the terminal", "{\"users\": {\"a\\u001b[2J\": {}}}", []string{
@@ -125,6 +126,26 @@ func TestUsersFileErrors(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestUsersFileHints(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"users": {"a": {"pasword_hash": ""}}}`: `did you mean "password_hash"?`,
+		`{"user": {}}`:                           `did you mean "users"?`,
+		`{"users": {"a": {"x": 1}}}`:             "known here: password_hash, groups, enabled, attributes",
+		`{"users": {"a": {}`:                     "the { at 1:11 is not closed, or something in it is not",
+		`{"users": {}} {}`:                       "one file holds one object, {…}",
+	} {
+		_, errs := parseUsers("u.json", []byte(text))
+		var e *UsersFileError
+		if len(errs) == 0 || !errors.As(errs[0], &e) || e.Hint != want {
+			t.Errorf("%s: got %+v, want the hint %q", text, e, want)
+		}
+	}
+	_, errs := parseUsers("u.json", []byte(`{"users": {"äöü": 1}}`))
+	if len(errs) != 1 || !strings.HasPrefix(errs[0].Error(), "u.json:1:19: ") {
+		t.Errorf("got %v, want an error at column 19", errs)
 	}
 }
 

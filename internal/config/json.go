@@ -50,6 +50,13 @@ func parseJSON(data []byte) (*node, *syntaxError) {
 	return convert(&v)
 }
 
+// ExplainSyntax is what is to be told of a file that hujson does not parse, as
+// of a configuration: where, what is found, and what to do.
+func ExplainSyntax(data []byte, err error) (offset int, text, hint string) {
+	e := placeSyntax(data, err)
+	return e.offset, e.text, e.hint
+}
+
 // placeSyntax takes the place out of a parser's error, which has it only in
 // its text.
 func placeSyntax(data []byte, err error) *syntaxError {
