@@ -383,9 +383,22 @@ func (s *Session) publishDenied(m *message, v policy.Verdict, fx *Effects) int {
 				s.ex = new(exchanges)
 			}
 			s.ex.put(p.PacketID, stageOurs, p.Dup && s.resumed)
+		} else if p.QoS == 2 && p.Dup && s.resumed {
+			s.release(p.PacketID, fx)
 		}
 	}
 	return s.dropBody(mqtt.Client, m.h, m.b, m.pos, then, fx)
+}
+
+// release frees an id that the broker may hold from before a cut, when a policy
+// was in force that allowed the message: the refusal frees it at the client,
+// and the next message with it would be taken for this one.
+func (s *Session) release(id uint16, fx *Effects) {
+	if s.ex == nil {
+		s.ex = new(exchanges)
+	}
+	s.ex.put(id, stageSwallow, false)
+	s.reply(mqtt.Broker, reply{typ: mqtt.PUBREL, id: id}, fx)
 }
 
 // denied counts a refused packet; true: it is one too many.

@@ -83,6 +83,15 @@ func TestReceiveMaximum(t *testing.T) {
 			},
 		},
 		{
+			"a refused message that the broker may hold from before a cut is released there", five, "",
+			testkit.Connack(five, true, 0),
+			[]exchangeStep{
+				{client, testkit.Publish(five, "other", 2, 1, "a", testkit.Dup()), testkit.Ack(five, mqtt.PUBREL, 1, 0), testkit.Ack(five, mqtt.PUBREC, 1, byte(mqtt.NotAuthorized))},
+				{client, testkit.Publish(five, "dev/b", 2, 1, "b"), nil, nil},
+				{broker, testkit.Ack(five, mqtt.PUBCOMP, 1, byte(mqtt.PacketIDNotFound)), testkit.Publish(five, "dev/b", 2, 1, "b"), nil},
+			},
+		},
+		{
 			"more than is kept is refused", five, "",
 			testkit.Connack(five, false, 0, testkit.With(testkit.Prop16(mqtt.ReceiveMaximum, 1))),
 			[]exchangeStep{

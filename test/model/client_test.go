@@ -76,7 +76,8 @@ type client struct {
 	aliasIn  map[uint16]string
 	todo     [][]byte
 	sent     session.Time
-	alive    int // keep-alive in force
+	opened   session.Time // when CONNACK came
+	alive    int          // keep-alive in force
 	pings    int
 	mute     bool            // sends no pings any more
 	said     bool            // DISCONNECT was sent
@@ -470,7 +471,7 @@ func (c *client) connack(p *packet) {
 	if p.cack.Code != 0 {
 		return
 	}
-	c.open, c.present = true, p.cack.SessionPresent
+	c.open, c.present, c.opened = true, p.cack.SessionPresent, w.now
 	if c.v == mqtt.V5 {
 		c.told = p.cack
 		c.window = int(c.told.ReceiveMaximum)

@@ -555,7 +555,7 @@ func (w *world) advance(by session.Time) {
 			w.now = till
 			for _, k := range w.clients {
 				if l := k.l; l != nil && k.mute && k.alive > 0 && !l.wasHeld && !l.ended && !l.crashed && !w.anyFault(faultSilence) &&
-					w.now > k.sent+session.Time(k.alive)*session.Second*3/2+session.Second {
+					w.now > max(k.sent, k.opened)+session.Time(k.alive)*session.Second*3/2+session.Second {
 					w.fail("keep-alive", "%s is silent since %v and connected", k.id, k.sent)
 				}
 			}
