@@ -84,6 +84,9 @@ func parseBroker(s string, schemes ...string) (scheme, hostport string, err erro
 	return u.Scheme, host, nil
 }
 
+// meant are the schemes that other programs have for ours.
+var meant = map[string]string{"tcp": "mqtt", "tls": "mqtts", "ssl": "mqtts", "mqtt": "tcp", "mqtts": "tls", "http": "ws", "https": "wss"}
+
 // splitURL parses s and refuses what no address here has.
 func splitURL(s, example string, schemes ...string) (*url.URL, error) {
 	u, err := url.Parse(s)
@@ -96,6 +99,8 @@ func splitURL(s, example string, schemes ...string) (*url.URL, error) {
 		hint := example
 		if near := Suggest(u.Scheme, schemes); near != "" && u.Opaque == "" && u.Scheme != "" {
 			hint = "did you mean " + near + "://?"
+		} else if means := meant[u.Scheme]; slices.Contains(schemes, means) && u.Opaque == "" {
+			hint = "did you mean " + means + "://?"
 		}
 		return nil, &addressError{text: "does not begin with " + strings.Join(schemes, "://, ") + "://", hint: hint, hides: strings.Contains(s, "@")}
 	case u.RawQuery != "" || u.Fragment != "" || u.ForceQuery:

@@ -47,6 +47,9 @@ func (d *document) bind() (*Config, []Warning, error) {
 	cfg := Default()
 	d.object(d.root, reflect.ValueOf(cfg).Elem(), nil)
 	d.check(cfg)
+	for _, g := range unenforcedGateway(&cfg.Gateway) { // also before an error asks for a certificate
+		d.warnAt(g.at, true, g.text)
+	}
 	if len(d.errs) == 0 {
 		complete(cfg)
 		d.unenforced(cfg)

@@ -117,7 +117,4 @@ func (d *document) unenforced(cfg *Config) {
 			d.warnAt(top.child("auth").child("providers").at(i).child("type"), true, fmt.Sprintf("this version has no provider of type %q", pr.Type))
 		}
 	}
-	for _, g := range unenforcedGateway(&cfg.Gateway) {
-		d.warnAt(g.at, true, g.text)
-	}
 }
