@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"net/url"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -40,6 +42,10 @@ func (d *document) warnUnboundIDs(cfg *Config, p *path) {
 
 func (d *document) checkProvider(c *Provider, p *path) {
 	switch c.Type {
+	case "file":
+		if info, err := os.Stat(c.Path); c.Path != "" && err == nil && info.Mode().Perm()&0o004 != 0 && runtime.GOOS != "windows" {
+			d.warnAt(p.child("path"), false, fmt.Sprintf("everybody on this machine may read the file (mode %04o) and try passwords on its hashes: chmod 600", info.Mode().Perm()))
+		}
 	case "jwt":
 		d.checkJWT(c, p)
 	case "certificate":

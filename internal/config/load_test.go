@@ -204,9 +204,34 @@ func TestLoadMissing(t *testing.T) {
 	}
 }
 
+// TestUsersFileForAll warns of a users file that everybody may read.
+func TestUsersFileForAll(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "users.json")
+	writeFile(t, file, []byte("{}"))
+	for mode, want := range map[fs.FileMode]bool{0o600: false, 0o640: false, 0o644: true, 0o604: true} {
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		_, warnings, err := Parse("c.json", dir, []byte(`{"auth": {"providers": [{"type": "file", "path": "users.json"}]}}`), lookup(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(warnings) == 1 && warnings[0].Path == "auth.providers[0].path" && !warnings[0].Blocks; got != want {
+			t.Errorf("mode %04o: got %v, want a warning: %v", mode, warnings, want)
+		}
+	}
+}
+
 // TestExamples reads what stands in the folder examples, from there.
 func TestExamples(t *testing.T) {
 	const dir = "../../examples/"
+	users, err := os.ReadFile(dir + "users.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	private := t.TempDir()
+	writeFile(t, filepath.Join(private, "users.json"), users)
 	for name, want := range map[string][]string{
 		"mosquitto.json":       nil,
 		"behind-sentinel.json": nil,
@@ -216,7 +241,7 @@ func TestExamples(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg, warnings, err := Parse(name, dir, []byte(inDir(string(text), etc(t))), lookup(nil))
+		cfg, warnings, err := Parse(name, private, []byte(inDir(string(text), etc(t))), lookup(nil))
 		if err != nil {
 			t.Errorf("%s:\n%v", name, err)
 			continue
@@ -232,11 +257,7 @@ func TestExamples(t *testing.T) {
 			t.Errorf("%s: not what was written: %+v", name, cfg)
 		}
 	}
-	text, err := os.ReadFile(dir + "users.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, wrong := parseJSON(text); wrong != nil {
+	if _, wrong := parseJSON(users); wrong != nil {
 		t.Errorf("users.json: %+v", wrong)
 	}
 }
