@@ -274,3 +274,45 @@ func etc(t *testing.T) string {
 func inDir(text, dir string) string {
 	return strings.NewReplacer("/etc/sentinel/", dir+"/", "/var/log/sentinel/", dir+"/").Replace(text)
 }
+
+// TestDocsMarkGaps: what this version does not do bears the mark, in its
+// section or at its key.
+func TestDocsMarkGaps(t *testing.T) {
+	text, err := os.ReadFile(docsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := strings.Split(string(text), "\n## ")
+	marked := func(section, row string) bool {
+		for _, s := range sections {
+			body, ours := strings.CutPrefix(s, "`"+section+"`")
+			if !ours {
+				continue
+			}
+			intro, _, _ := strings.Cut(body, "\n|")
+			for line := range strings.Lines(body) {
+				if strings.Contains(line, "†") && strings.HasPrefix(line, row) {
+					return true
+				}
+			}
+			return strings.Contains(intro, "†")
+		}
+		return false
+	}
+	for _, g := range gaps {
+		section, key, _ := strings.Cut(g.at, ".")
+		if !marked(section, "| `"+key+"` |") {
+			t.Errorf("%s is not marked with † under %q", g.at, section)
+		}
+	}
+	for row, section := range map[string]string{"| `proxy-protocol` | `off`, `accept`": "gateway", "| `proxy-protocol` | `off`, `v1`": "gateway", "| `address` |": "gateway", "| `url` |": "gateway"} {
+		if !marked(section, row) {
+			t.Errorf("%s… is not marked with †", row)
+		}
+	}
+	for _, kind := range unenforcedTypes {
+		if _, s, _ := strings.Cut(string(text), "### `auth.providers[]` of type `"+kind+"`\n"); !strings.HasPrefix(s, "\n**Not in this version** †") {
+			t.Errorf("providers of type %s are not marked with †", kind)
+		}
+	}
+}
