@@ -94,7 +94,7 @@ type bconn struct {
 	unsaid    [][]byte // while it is silent
 	inUse     map[uint16]string
 	owedBy    map[uint16]byte
-	lastFresh int
+	lastFresh map[string]int // by line, where there are several
 	faultIDs  map[uint16]bool
 	faulty    bool
 }
@@ -113,6 +113,7 @@ func (b *broker) accept(l *link) *bconn {
 	return &bconn{
 		w: l.w, l: l, stream: stream{from: mqtt.Client}, heard: l.w.now, maxQoS: 2, retain: true,
 		aliasOut: map[string]int{}, aliasIn: map[uint16]string{}, inUse: map[uint16]string{}, owedBy: map[uint16]byte{}, faultIDs: map[uint16]bool{},
+		lastFresh: map[string]int{},
 	}
 }
 
@@ -376,10 +377,16 @@ func (c *bconn) publish(p *packet) {
 		}
 	}
 	if !p.pub.Dup && q > 0 || q == 0 {
-		if m.n <= c.lastFresh && m.cuts == 0 && !m.repeated {
-			c.complain("order", "message %d after %d", m.n, c.lastFresh)
+		// Of a client that sends more than the broker takes, messages of QoS 0
+		// go past those that are kept back [MQTT-4.6.0-5].
+		line := ""
+		if c.l.c.wild {
+			line = fmt.Sprintf("%s q%d", m.topic, m.qos)
 		}
-		c.lastFresh = max(c.lastFresh, m.n)
+		if last := c.lastFresh[line]; m.n <= last && m.cuts == 0 && !m.repeated {
+			c.complain("order", "message %d after %d", m.n, last)
+		}
+		c.lastFresh[line] = max(c.lastFresh[line], m.n)
 	}
 	refuse := c.v == mqtt.V5 && q > 0 && !again && w.acksFault()
 	if refuse {
@@ -491,27 +498,32 @@ func (c *bconn) acknowledged(p *packet) {
 		c.complain("unasked answer", "%v", p)
 	}
 	d := c.sess.inflight[i]
-	bad := func() { c.complain("unasked answer", "%v for a delivery of QoS %d, released %v", p, d.qos, d.released) }
-	switch p.typ {
-	case mqtt.PUBACK:
-		if d.qos != 1 {
-			bad()
+	if !d.awaits(p.typ) {
+		if c.faultIDs[id] {
+			return // the answer to what the broker sent without a reason
 		}
-		c.finish(i)
-	case mqtt.PUBREC:
-		if d.qos != 2 || d.released {
-			bad()
-		}
+		c.complain("unasked answer", "%v for a delivery of QoS %d, released %v", p, d.qos, d.released)
+	}
+	if p.typ == mqtt.PUBREC {
 		d.released = true
 		c.arrived(d)
 		c.todo = append(c.todo, todo{kit.Ack(c.v, mqtt.PUBREL, int(id), 0), nil})
-	case mqtt.PUBCOMP:
-		if d.qos != 2 || !d.released {
-			bad()
-		}
+	} else {
 		c.finish(i)
 	}
 	c.pump()
+}
+
+// awaits reports whether a delivery has come to where this answers it.
+func (d *delivery) awaits(t mqtt.Type) bool {
+	switch t {
+	case mqtt.PUBACK:
+		return d.qos == 1
+	case mqtt.PUBREC:
+		return d.qos == 2 && !d.released
+	default:
+		return d.qos == 2 && d.released
+	}
 }
 
 // arrived checks that what is acknowledged has reached the client, where it
