@@ -20,8 +20,9 @@ type wsConn struct {
 	inner        netloop.Handler // nil: over
 	rules        *upgradeRules
 	frames       frames
-	decoded      int    // bytes kept by the socket that are payload already
-	code         uint16 // to close with; 0: normal
+	packets      packetEnds // of what is sent
+	decoded      int        // bytes kept by the socket that are payload already
+	code         uint16     // to close with; 0: normal
 	upgraded     bool
 	closing      bool // the client's close frame has come
 	ponging      bool // a ping of this call is to be answered with local.pong
@@ -131,20 +132,31 @@ func (w *wsConn) control(op byte, payload []byte) error {
 	return nil
 }
 
-// Write sends b in one frame.
+// Write sends b, each packet in a frame of its own, as brokers do: there are
+// clients that leave a second packet in a frame lying until another frame comes
+// (Paho C 1.3). All leave in one write.
 func (w *wsConn) Write(b []byte) {
-	if len(b) > 0 && w.upgraded && w.inner != nil {
-		w.frame(opBinary, b)
+	if len(b) == 0 || !w.upgraded || w.inner == nil {
+		return
+	}
+	l := w.local()
+	l.frame = l.frame[:0]
+	for {
+		n := w.packets.next(b)
+		l.frame = appendFrameHeader(l.frame, opBinary, n)
+		if n == len(b) {
+			w.Conn.Writev(l.frame, b)
+			return
+		}
+		l.frame = append(l.frame, b[:n]...)
+		b = b[n:]
 	}
 }
 
-// Writev sends head and body in one frame.
+// Writev sends head and body.
 func (w *wsConn) Writev(head, body []byte) {
-	if w.upgraded && w.inner != nil {
-		l := w.local()
-		l.frame = appendFrameHeader(l.frame[:0], opBinary, len(head)+len(body))
-		w.Conn.Writev(append(l.frame, head...), body)
-	}
+	w.Write(head)
+	w.Write(body)
 }
 
 func (w *wsConn) frame(op byte, payload []byte) {

@@ -209,6 +209,38 @@ func appendFrameHeader(dst []byte, op byte, n int) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, 127), uint64(n))
 }
 
+// packetEnds finds the ends of MQTT packets in a stream that comes in pieces.
+type packetEnds struct {
+	left  int   // what is still to come, once its length is known
+	shift uint8 // of the next byte of the length
+	phase uint8 // what comes next: 0 a first byte, 1 a length, 2 the rest
+}
+
+// next returns the number of bytes of b, which is not empty, up to the end of a
+// packet, all if none ends in it.
+func (p *packetEnds) next(b []byte) int {
+	n := 0
+	for ; p.phase < 2; n++ {
+		switch {
+		case n == len(b):
+			return n
+		case p.phase == 0:
+			p.phase = 1
+			continue
+		}
+		p.left |= int(b[n]&0x7f) << p.shift
+		p.shift += 7
+		if b[n] < 0x80 {
+			p.phase = 2
+		}
+	}
+	rest := min(p.left, len(b)-n)
+	if p.left -= rest; p.left == 0 {
+		*p = packetEnds{}
+	}
+	return n + rest
+}
+
 // checkClose reads the payload of a client's close frame and returns the code
 // to answer with.
 func checkClose(payload []byte) (uint16, error) {

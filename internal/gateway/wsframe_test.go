@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -302,4 +303,43 @@ func newGorillaServer(nc net.Conn) *websocket.Conn {
 	w.done = true
 	_ = nc.SetDeadline(time.Now().Add(5 * time.Second))
 	return c
+}
+
+// TestPacketEnds: however a stream is cut, its packets end where they end.
+func TestPacketEnds(t *testing.T) {
+	var stream []byte
+	var want []int
+	for _, n := range []int{0, 0, 1, 127, 128, 0, 16383, 16384, 2, 2097152, 5} {
+		stream = append(stream, 0x30)
+		for v := n; ; v >>= 7 {
+			if v < 0x80 {
+				stream = append(stream, byte(v))
+				break
+			}
+			stream = append(stream, byte(v)|0x80)
+		}
+		stream = append(stream, bytes.Repeat([]byte{0x80}, n)...)
+		want = append(want, len(stream))
+	}
+	for _, size := range []int{1, 2, 3, 7, 100, 16384, len(stream)} {
+		var p packetEnds
+		var got []int
+		at := 0
+		for piece := range slices.Chunk(stream, size) {
+			for len(piece) > 0 {
+				n := p.next(piece)
+				if n <= 0 || n > len(piece) {
+					t.Fatalf("pieces of %d: %d of %d bytes", size, n, len(piece))
+				}
+				at += n
+				piece = piece[n:]
+				if p == (packetEnds{}) {
+					got = append(got, at)
+				}
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("pieces of %d: packets end at %v, want %v", size, got, want)
+		}
+	}
 }
