@@ -190,6 +190,12 @@ func (l *link) answer(ok bool) bool {
 	if l.need == session.NeedNone || l.ended || l.crashed {
 		return false
 	}
+	if l.c.l != nil && l.c.l != l {
+		// The client has come back meanwhile. That its older connection reaches
+		// the broker after the newer can happen without a gateway as well, and
+		// then its messages are mixed up.
+		ok = false
+	}
 	need, ticket := l.need, l.ticket
 	l.need = session.NeedNone
 	switch need {
