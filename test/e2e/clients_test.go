@@ -36,7 +36,9 @@ type trip struct {
 	Count    int    `json:"count"`
 	// DeniedTopic, when given, is published to first and must be refused.
 	DeniedTopic string `json:"denied_topic,omitempty"`
-	Deflate     bool   `json:"deflate,omitempty"`
+	// Unanswered: nobody will tell the client of it, so it must not wait.
+	Unanswered bool `json:"unanswered,omitempty"`
+	Deflate    bool `json:"deflate,omitempty"`
 }
 
 // result is what the client saw.
