@@ -23,5 +23,6 @@ func TestFailOpenUnfit(t *testing.T) {
 	}
 	if r, ok := timed(t, p.Open("unfit"), alice("c/1", "right")); ok {
 		wantClose(t, "a client id that does not", r, 1008)
+		a.await(t, "mqtt,blocked,client-id-invalid")
 	}
 }
