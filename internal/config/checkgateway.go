@@ -102,6 +102,9 @@ func (d *document) checkUpstream(u *Upstream, p *path) {
 	}
 	d.pair("cert-file", "key-file", u.TLS.CertFile != "", u.TLS.KeyFile != "", tp)
 	d.warnEscaped(u.ClientID, p.child("client-id"))
+	if !strings.Contains(u.ClientID, "%c") && !d.refused(p.child("client-id")) {
+		d.warnAt(p.child("client-id"), false, "all connections of a user have one id, so each ends the one before at the broker; anonymous clients share one too")
+	}
 	d.warnEscaped(u.Username, p.child("username"))
 	if u.Credentials == "replace" && u.Username == "" && !d.refused(p.child("username")) {
 		d.failAt(p.child("credentials"), `"replace" needs username beside it`, "")
