@@ -326,6 +326,39 @@ func TestSlowUpgrade(t *testing.T) {
 	})
 }
 
+// The Zentinel proxy loses a WebSocket whose 101 comes too soon. What the client
+// has sent meanwhile is not lost, and it may go away meanwhile.
+func TestUpgradeThroughZentinel(t *testing.T) {
+	overAll(t, func(t *testing.T, transport string) {
+		addr, closed := webServer(t, transport, 0)
+		dial := func() net.Conn {
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.Close() })
+			_ = c.SetDeadline(time.Now().Add(patience))
+			send(t, c, []byte(request(get, "X-Forwarded-By: Zentinel")))
+			return c
+		}
+		c, started := dial(), time.Now()
+		send(t, c, clientFrame(true, opBinary, []byte("hello\nbye\n"), 1))
+		first := make([]byte, 1)
+		if _, err := io.ReadFull(c, first); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(started); took < zentinelPause-time.Millisecond {
+			t.Errorf("answered after %v", took)
+		}
+		rest, err := io.ReadAll(c)
+		if got := string(first) + string(rest); err != nil || !strings.HasPrefix(got, "HTTP/1.1 101 ") || !strings.HasSuffix(got, "\r\n\r\n\x82\x06hello\n\x88\x02\x03\xe8") {
+			t.Errorf("got %q, %v", got, err)
+		}
+		dial().Close()
+		receive(t, "the end inside", closed)
+	})
+}
+
 // Many pings at once are answered with one pong: nobody can have us write more
 // often than we read.
 func TestPingFlood(t *testing.T) {

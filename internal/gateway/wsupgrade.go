@@ -61,6 +61,7 @@ type upgradeRequest struct {
 	version                        string
 	protocols                      []string
 	upgrade, connection            bool
+	zentinel                       bool // it comes from that proxy, or says so
 }
 
 // parseUpgrade reads the head of a request, up to and with its empty line.
@@ -112,6 +113,8 @@ func (r *upgradeRequest) header(name, value string) {
 		r.connection = r.connection || hasToken(value, "upgrade")
 	case "origin":
 		r.origin, r.origins = value, r.origins+1
+	case "x-forwarded-by":
+		r.zentinel = value == "Zentinel" || value == "Sentinel"
 	case "sec-websocket-key":
 		r.key, r.keys = value, r.keys+1
 	case "sec-websocket-version":
