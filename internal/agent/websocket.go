@@ -44,6 +44,7 @@ type doom struct {
 	reason   policy.Reason
 	rule     policy.RuleRef
 	hijacked bool // two WebSockets have this key: both are closed
+	enforced bool // block-mode was switched on: closed although the WebSocket began without
 }
 
 // The bounds of silence: beyond 1.5 times its keep-alive the session itself
@@ -115,9 +116,12 @@ func (ws *webSocket) frame(c *conn, e *event) decision {
 		return ws.refuse(a, policy.ReasonProtocol, closePolicy, "correlation-id")
 	case ws.doom != nil:
 		d := ws.doom
-		out := ws.refuse(a, d.reason, codeFor(d.reason, d.rule), "")
-		ws.free(a)
-		return out
+		defer ws.free(a)
+		code := codeFor(d.reason, d.rule)
+		if d.enforced {
+			return decision{ws: wire.WSClose, code: code, reason: d.reason, rule: policy.RuleNone, note: a.block(a.settings.Load(), ws.id, ws.addr, d.reason, "")}
+		}
+		return ws.refuse(a, d.reason, code, "")
 	case ws.pending != nil:
 		// The proxy sends the next frame when this one is answered: the ids of
 		// two events in work are mixed up there.
@@ -359,12 +363,21 @@ func (ws *webSocket) free(a *Agent) {
 	}
 }
 
-// recheck has the identity re-evaluated against the newest users and policy.
+// recheck has the identity re-evaluated against the newest users and policy,
+// under the newest settings of a session.
 func (ws *webSocket) recheck(a *Agent, fx *session.Effects) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
+	if ws.gone || ws.doom != nil {
+		return
+	}
+	set := a.settings.Load()
+	if !ws.set.block && set.block || !ws.sess.Renew(set.session) {
+		ws.enforce(a, fx)
+		return
+	}
 	subject := ws.sess.Subject()
-	if ws.gone || ws.doom != nil || subject == nil {
+	if subject == nil {
 		return
 	}
 	now, ok := a.gate.Recheck(subject)
@@ -375,6 +388,16 @@ func (ws *webSocket) recheck(a *Agent, fx *session.Effects) {
 	if now != subject {
 		ws.replace(a, fx, now)
 	}
+}
+
+// enforce ends a WebSocket that began when nothing was blocked: what passed
+// unread cannot be decided afterwards. The caller holds mu.
+func (ws *webSocket) enforce(a *Agent, fx *session.Effects) {
+	if p := ws.pending; p != nil {
+		p.abandon(decision{ws: wire.WSClose, code: closePolicy, reason: policy.ReasonNotAllowed, rule: policy.RuleRevoked})
+	}
+	ws.revoke(a, fx, policy.ReasonNotAllowed, policy.RuleRevoked)
+	ws.opaque, ws.doom = false, &doom{reason: policy.ReasonNotAllowed, rule: policy.RuleRevoked, enforced: true}
 }
 
 // replace puts a new subject in force. The caller holds mu.

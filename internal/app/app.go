@@ -217,6 +217,7 @@ func (a *App) swap(cfg *config.Config, engine *policy.Engine) error {
 		err = errors.Join(err, a.agent.Reload(cfg))
 	}
 	a.cfg = cfg
+	a.audit.Include(cfg.Audit.Include)
 	a.logPackets(cfg)
 	return err
 }

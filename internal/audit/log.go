@@ -44,11 +44,11 @@ const (
 // counted: one event a minute says how many. Subscribers get every event.
 type Log struct {
 	// Fixed after Open.
-	all     bool
 	path    string // "": not a file
 	queue   chan *Event
 	stopped chan struct{} // closed when the writer has ended
 
+	all     atomic.Bool // include is "all"
 	output  atomic.Pointer[output]
 	dropped atomic.Uint64
 	faults  atomic.Uint64
@@ -77,7 +77,8 @@ type subscriber struct{ f func(*Event) }
 // Open opens the configured output and starts the writer. A file is appended
 // to, and created with mode 0640.
 func Open(cfg config.Audit) (*Log, error) {
-	l := &Log{all: cfg.Include == "all"}
+	l := new(Log)
+	l.Include(cfg.Include)
 	var out *output
 	switch cfg.Output {
 	case "stdout", "":
@@ -154,8 +155,9 @@ func (e *Event) refusal() bool {
 // to a subscriber: then it need not be made, nor its writer woken. Connecting
 // and leaving are most of what happens.
 func (l *Log) Skips(e *session.Event) bool {
-	if l.all || len(*l.subs.Load()) > 0 {
-		return l.all && e.Count > 0
+	all := l.all.Load()
+	if all || len(*l.subs.Load()) > 0 {
+		return all && e.Count > 0
 	}
 	switch e.Kind {
 	case session.KindAllowed, session.KindConnected:
@@ -167,7 +169,10 @@ func (l *Log) Skips(e *session.Event) bool {
 }
 
 // Wants reports whether a session need report allowed packets.
-func (l *Log) Wants() bool { return l.all }
+func (l *Log) Wants() bool { return l.all.Load() }
+
+// Include is what is written from now on: the configuration's "include".
+func (l *Log) Include(what string) { l.all.Store(what == "all") }
 
 // Subscribe calls f with every event from the writer's goroutine, until cancel.
 // f must not block: events queue up behind it. It may keep the event but not
@@ -290,7 +295,7 @@ func (l *Log) tell(e *Event) {
 // wants reports whether e is written.
 func (l *Log) wants(e *Event) bool {
 	switch {
-	case l.all:
+	case l.all.Load():
 		return e.Count == 0
 	case e.repeat:
 		return false

@@ -176,7 +176,8 @@ func (s *stalled) Write(p []byte) (int, error) {
 // counted, and the stream says so.
 func TestEmitNeverBlocks(t *testing.T) {
 	out := &stalled{entered: make(chan struct{}, 100), release: make(chan struct{})}
-	l := &Log{all: true}
+	l := new(Log)
+	l.Include("all")
 	l.start(&output{w: out}, 8)
 	l.Emit(event(1))
 	<-out.entered // the writer is inside Write
@@ -212,7 +213,8 @@ func TestRefusalsAreNotCrowdedOut(t *testing.T) {
 		{Event: "mqtt,qos-downgraded", Decision: "rewrite"},
 	} {
 		out := &stalled{entered: make(chan struct{}, 100), release: make(chan struct{})}
-		l := &Log{all: true}
+		l := new(Log)
+		l.Include("all")
 		l.start(&output{w: out}, 8)
 		l.Emit(crowd)
 		<-out.entered // the writer is inside Write
@@ -242,7 +244,8 @@ func TestRefusalsAreNotCrowdedOut(t *testing.T) {
 
 func TestCloseGivesUpAStalledOutput(t *testing.T) {
 	out := &stalled{entered: make(chan struct{}, 100), release: make(chan struct{})}
-	l := &Log{all: true}
+	l := new(Log)
+	l.Include("all")
 	l.start(&output{w: out}, 8)
 	l.Emit(event(1))
 	<-out.entered
@@ -275,7 +278,8 @@ func TestWriteErrors(t *testing.T) {
 	one := event(1)
 	line := string(append(one.AppendJSON(nil), '\n'))
 	out := &failing{take: len(line) + 10}
-	l := &Log{all: true}
+	l := new(Log)
+	l.Include("all")
 	l.output.Store(&output{w: out})
 	l.subs.Store(&[]*subscriber{})
 	if lost := l.put([]byte(line + line + line)); lost != 2 {
@@ -308,7 +312,8 @@ func TestUnwrittenEventsAreTold(t *testing.T) {
 	t.Cleanup(func() { slog.SetDefault(before) })
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	out := &failing{take: 0}
-	l := &Log{all: true}
+	l := new(Log)
+	l.Include("all")
 	seen := make(chan struct{}, 10)
 	l.start(&output{w: out}, 8)
 	l.Subscribe(func(e *Event) {

@@ -249,6 +249,13 @@ func (s *stage) post(step *testkit.Step) {
 		if err := s.g.Reload(cfg); err != nil {
 			s.t.Fatal(err)
 		}
+		eventually(s.t, "every session is rechecked", func() bool {
+			done := true
+			s.drivers(func(d *driver) {
+				done = done && (d.over || d.s.Subject() == nil || d.s.Subject().Engine() == engine)
+			})
+			return done
+		})
 	default:
 		s.t.Fatalf("unknown act %v", step.Act)
 	}

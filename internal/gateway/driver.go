@@ -294,12 +294,19 @@ func (d *driver) stop(e session.End) {
 	d.apply(l, nil)
 }
 
-// recheck re-evaluates the client's identity.
+// recheck re-evaluates the client's identity, under the newest settings.
 func (d *driver) recheck() {
-	if d.over || d.s.Subject() == nil {
+	if d.over {
+		return
+	}
+	if !d.s.Renew(d.g.state.Load().settings) { // block-mode was switched on
+		d.stop(session.End{Cause: session.CausePolicy, Reason: policy.ReasonNotAllowed, Rule: policy.RuleRevoked})
 		return
 	}
 	old := d.s.Subject()
+	if old == nil {
+		return
+	}
 	subj, ok := d.g.gate.Recheck(old)
 	switch {
 	case !ok:

@@ -225,8 +225,9 @@ func driverOf(h netloop.Handler) *driver {
 	return d
 }
 
-// Reload puts a new configuration in force for new connections and rechecks
-// the live ones. Listeners stay as they are: those that differ are logged.
+// Reload puts a new configuration in force for new connections and for the live
+// ones, which it rechecks; see [session.Session.Renew] for what those keep.
+// Listeners stay as they are: those that differ are logged.
 func (g *Gateway) Reload(cfg *config.Config) error {
 	old := g.state.Load()
 	next := &state{cfg: cfg, settings: session.NewSettings(policy.DoorGateway, cfg), brokers: old.brokers}

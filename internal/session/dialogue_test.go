@@ -213,6 +213,10 @@ func (r *rig) do(s *testkit.Step, feed func(from mqtt.Side, b []byte)) {
 		r.call(nil, mqtt.Client, func() { r.s.Policy(r.now, nil, &r.fx) })
 	case testkit.Reload:
 		r.engine = engineOf(r.t, s.Config)
+		if !r.s.Renew(session.NewSettings(r.door, r.engine.Config())) {
+			end(session.End{Cause: session.CausePolicy, Reason: policy.ReasonNotAllowed, Rule: policy.RuleRevoked})
+			break
+		}
 		subject := r.subject()
 		r.call(nil, mqtt.Client, func() { r.s.Policy(r.now, subject, &r.fx) })
 	case testkit.DialFails:

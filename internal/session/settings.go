@@ -99,6 +99,33 @@ func NewSettings(door policy.Door, cfg *config.Config) *Settings {
 	return set
 }
 
+// Renew puts the settings of a new configuration in force for a live session.
+// What its client was told stays as it was: the Receive Maximum, the topic
+// aliases, the largest delivery; and at the agent door its answer to a denial.
+//
+// A session that blocks goes on blocking when the new settings are detect-only.
+// The other way round Renew changes nothing and reports false: what passed
+// unread cannot be decided afterwards, and the caller ends the connection.
+func (s *Session) Renew(set *Settings) (ok bool) {
+	old := s.set
+	switch {
+	case set.Config == old.Config:
+		return true
+	case s.state == stateConnect || s.state == stateEnded:
+		s.set = set
+		return true
+	case old.detect && !set.detect:
+		return false
+	}
+	if set.maxWindow != old.maxWindow || set.detect != old.detect || set.agentClose != old.agentClose {
+		own := *set
+		own.maxWindow, own.detect, own.agentClose = old.maxWindow, old.detect, old.agentClose
+		set = &own
+	}
+	s.set = set
+	return true
+}
+
 // speaks reports whether a version is among protocol-versions.
 func (set *Settings) speaks(v mqtt.Version) bool {
 	return slices.Contains(set.Config.General.ProtocolVersions, v.String())

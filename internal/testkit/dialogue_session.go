@@ -349,6 +349,39 @@ func reloadDialogues(b *dialogueBook) {
 	}
 }
 
+// settingDialogues are about settings that change under a connection.
+func settingDialogues(b *dialogueBook) {
+	for _, v := range all {
+		reloads := func(t *talk, config string) *talk {
+			t = t.act(Reload)
+			t.last().Config = config
+			return t
+		}
+		t := b.add("reload/topic-bytes", v, BothDoors, conf(allVersions)).opens().
+			client(Publish(v, "dev/abcdef", 0, 0, "x")).passes()
+		reloads(t, conf(`"general": {"protocol-versions": ["3.1", "3.1.1", "5.0"], "limits": {"topic-bytes": 9}}`)).
+			client(Publish(v, "dev/abcdef", 0, 0, "x")).is("drop").events("blocked,limit-exceeded").
+			client(Publish(v, "dev/abcde", 0, 0, "x")).passes()
+		t = b.add("reload/max-packet-size", v, BothDoors, conf(allVersions)).opens().
+			client(Publish(v, "dev/a", 0, 0, strings.Repeat("x", 100))).passes()
+		reloads(t, conf(`"general": {"protocol-versions": ["3.1", "3.1.1", "5.0"], "max-packet-size": 100}`)).
+			client(Publish(v, "dev/a", 0, 0, strings.Repeat("x", 100))).is("close").events("blocked,packet-too-large").
+			toClient(bye(v, 0x95)).disconnects("protocol", 0x95)
+		// What the client was told in CONNACK holds.
+		t = b.add("reload/receive-maximum", v, GatewayDoor, conf(allVersions)).opens()
+		reloads(t, conf(`"general": {"protocol-versions": ["3.1", "3.1.1", "5.0"], "limits": {"receive-maximum": 1}}`)).
+			client(Publish(v, "dev/a", 1, 7, "x")).passes().
+			client(Publish(v, "dev/a", 1, 8, "x")).passes()
+		off := conf(`"general": {"block-mode": false, "protocol-versions": ["3.1", "3.1.1", "5.0"]}`)
+		t = b.add("reload/goes-on-blocking", v, BothDoors, conf(allVersions)).opens()
+		reloads(t, off).client(Publish(v, "other/a", 0, 0, "x")).is("drop").events("blocked,acl-denied")
+		t = b.add("reload/begins-to-block", v, GatewayDoor, off).opens().
+			client(Publish(v, "other/a", 0, 0, "x")).is("detect").
+			toBroker(Publish(v, "other/a", 0, 0, "x")).events("detect-only,acl-denied")
+		reloads(t, conf(allVersions)).toClient(bye(v, 0x87)).toBroker(Disconnect(v, 0)).disconnects("policy", 0x87)
+	}
+}
+
 // detectDialogues are about detect-only: everything passes, and is reported.
 func detectDialogues(b *dialogueBook) {
 	off := conf(`"general": {"block-mode": false}`, `"qos": {"enabled": true, "max-qos": 0}`,
