@@ -189,6 +189,7 @@ func (k *sink) run() error {
 	last := -1
 	for {
 		if k.c.r.Buffered() == 0 {
+			k.c.SetWriteDeadline(time.Now().Add(patience))
 			if err := w.Flush(); err != nil {
 				return err
 			}
