@@ -203,7 +203,10 @@ func replaceFile(path, text string) error {
 }
 
 // writeUsers writes the users file; the disabled are there but not enabled.
-func writeUsers(dir string, disabled ...string) error {
+func writeUsers(dir string, disabled ...string) error { return writeUsersIn(dir, people, disabled...) }
+
+// writeUsersIn is writeUsers with other people and groups.
+func writeUsersIn(dir string, people map[string][]string, disabled ...string) error {
 	users := map[string]any{}
 	for name, groups := range people {
 		hash, err := bcrypt.GenerateFromPassword([]byte(password(name)), bcrypt.MinCost)
