@@ -27,7 +27,7 @@ var allowed = map[string]string{
 	"netloop":          "",
 	"upstream":         "config netloop",
 	"gateway":          "audit auth config mqtt netloop policy session upstream",
-	"agent":            "agent/wire audit auth config mqtt policy session",
+	"agent":            "agent/pb/agentv1 agent/pb/agentv2 agent/wire audit auth config mqtt policy session",
 	"agent/pb":         "",
 	"agent/pb/agentv1": "",
 	"agent/pb/agentv2": "",

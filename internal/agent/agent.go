@@ -1,6 +1,6 @@
 // Package agent is the door behind the Sentinel proxy: it serves the agent
-// protocol on a Unix socket and answers every WebSocket frame with allow, drop
-// or close.
+// protocol on a Unix socket, and over gRPC if asked to, and answers every
+// WebSocket frame with allow, drop or close.
 //
 // Each connection of the proxy has one goroutine that reads. A frame that can
 // be decided at once is decided there; its session is found in one table that
@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,7 @@ import (
 // Options is what the agent door needs.
 type Options struct {
 	Socket  string // path
+	GRPC    string // host:port, beside the socket; "": off
 	Version string // of this program, for the handshake
 	Config  *config.Config
 	Gate    *auth.Gate
@@ -46,6 +48,7 @@ type Agent struct {
 	audit     *audit.Log
 	log       *slog.Logger
 	socket    string
+	grpc      string
 	version   string
 	configure func([]byte) error
 	epoch     time.Time
@@ -57,6 +60,7 @@ type Agent struct {
 
 	// Owned by Start and Stop.
 	listener *listener
+	rpc      *rpc            // nil: off
 	base     context.Context // of checks that go on in the background
 	cancel   context.CancelFunc
 	work     sync.WaitGroup // accept and sweep
@@ -77,7 +81,7 @@ type Agent struct {
 // New checks and prepares; it opens nothing.
 func New(o Options) (*Agent, error) {
 	a := &Agent{
-		gate: o.Gate, audit: o.Audit, log: o.Log, socket: o.Socket, version: o.Version,
+		gate: o.Gate, audit: o.Audit, log: o.Log, socket: o.Socket, grpc: o.GRPC, version: o.Version,
 		configure: o.Configure, epoch: time.Now(), table: newTable(), repeats: newRepeats(),
 		conns: map[*conn]struct{}{}, upgrades: map[string]struct{}{},
 	}
@@ -101,6 +105,13 @@ func (a *Agent) Start() error {
 	if err != nil {
 		return fmt.Errorf("listen on %q: %w", a.socket, err)
 	}
+	if a.grpc != "" {
+		if a.rpc, err = a.listenRPC(a.grpc); err != nil {
+			return errors.Join(fmt.Errorf("serve gRPC on %q: %w", a.grpc, err), l.Close())
+		}
+		a.work.Go(a.rpc.serve)
+		a.rpc.announce(a.log)
+	}
 	a.listener = l
 	a.work.Go(a.accept)
 	a.work.Go(a.sweep)
@@ -112,13 +123,37 @@ func (a *Agent) Start() error {
 // Reload puts a new configuration in force for new WebSockets and rechecks the
 // live ones.
 func (a *Agent) Reload(cfg *config.Config) error {
-	set, err := newSettings(cfg)
+	set, err := a.prepare(cfg)
 	if err != nil {
 		return err
 	}
 	a.settings.Store(set)
 	a.Recheck()
 	return nil
+}
+
+// Check says what Reload would, and changes nothing.
+func (a *Agent) Check(cfg *config.Config) error {
+	_, err := a.prepare(cfg)
+	return err
+}
+
+func (a *Agent) prepare(cfg *config.Config) (*settings, error) {
+	set, err := newSettings(cfg)
+	if err == nil && a.rpc != nil && a.rpc.secure != (set.tls != nil) {
+		err = errTLSChanged
+	}
+	return set, err
+}
+
+var errTLSChanged = errors.New("agent.grpc-tls: TLS is turned on or off by a restart only")
+
+// GRPCAddr is the real address of gRPC, nil without it. Valid after Start.
+func (a *Agent) GRPCAddr() net.Addr {
+	if a.rpc == nil {
+		return nil
+	}
+	return a.rpc.callers.Addr()
 }
 
 // Recheck has every live session's identity re-evaluated. A session whose
@@ -151,6 +186,13 @@ func (a *Agent) stop(ctx context.Context) error {
 		c.drain()
 	}
 	a.mu.Unlock()
+	if a.rpc != nil {
+		a.serving.Go(func() {
+			if e := a.rpc.stop(ctx); e != nil {
+				a.log.Warn("gRPC calls were cut off", "error", e)
+			}
+		})
+	}
 	done := make(chan struct{})
 	go func() { a.serving.Wait(); close(done) }()
 	select {

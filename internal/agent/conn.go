@@ -24,14 +24,15 @@ const (
 )
 
 // conn is one connection of a proxy. One goroutine reads and decides; whoever
-// has an answer queues it, and one at a time writes. Over gRPC it is a stream,
-// or a call: then nc and reader are nil, and the answers go another way.
+// has an answer queues it, and one at a time writes. Over gRPC it decides for a
+// stream or a call: then nc and reader are nil, and answers go another way.
 type conn struct {
 	// Fixed.
 	agent  *Agent
 	nc     net.Conn
 	reader *wire.Reader
-	v2     atomic.Bool // shaken hands, successfully
+	later  func(*pending, *decision) // takes the answers of suspended events; never waits
+	v2     atomic.Bool               // shaken hands, successfully
 
 	// Owned by serve.
 	fx      session.Effects
@@ -191,6 +192,12 @@ func (c *conn) isDraining() bool {
 // settle waits for the answers that are in work: not longer than a decision may
 // take.
 func (c *conn) settle() {
+	c.await()
+	c.flushAll()
+}
+
+// await returns when the answers that are in work are queued.
+func (c *conn) await() {
 	c.mu.Lock()
 	var all []*pending
 	for p := range c.waiting {
@@ -200,7 +207,6 @@ func (c *conn) settle() {
 	for _, p := range all {
 		<-p.done
 	}
-	c.flushAll()
 }
 
 // flushAll returns when everything queued so far is written.
@@ -288,18 +294,22 @@ func (c *conn) suspended(p *pending) {
 // resumed queues the answer of a suspended event, nil for none, and has it
 // written: the reader may be waiting for the proxy.
 func (c *conn) resumed(p *pending, d *decision) {
-	c.mu.Lock()
-	delete(c.waiting, p)
-	c.mu.Unlock()
 	p.outcome = d
 	if d != nil {
 		c.agent.stats.decided(d)
 	}
-	if d != nil && c.nc != nil {
+	switch {
+	case d == nil:
+	case c.later != nil:
+		c.later(p, d)
+	case c.nc != nil:
 		ans := d.answer(c.generation(), p.id)
 		c.send(&ans, p.arrived)
 		c.agent.checks.Go(c.flush) // never under the lock of a WebSocket
 	}
+	c.mu.Lock()
+	delete(c.waiting, p) // not before its answer is queued: settle looks here
+	c.mu.Unlock()
 	close(p.done)
 }
 

@@ -28,13 +28,13 @@ var slowHash = sync.OnceValue(func() string {
 
 const deadline = 100 * time.Millisecond
 
-func slowDoor(t *testing.T, general string) *door {
+func slowDoor(t *testing.T, general string, change ...func(*Options)) *door {
 	t.Helper()
 	return open(t, conf(
 		`"auth":{"enabled":true,"allow-anonymous":true,"providers":[{"type":"file","path":"users.json"}]}`,
 		`"agent":{"decision-timeout-ms":`+fmt.Sprint(deadline.Milliseconds())+`}`,
 		`"general":{`+general+`}`,
-	), map[string]string{"alice": slowHash()})
+	), map[string]string{"alice": slowHash()}, change...)
 }
 
 // impatient is a proxy that gives up soon: on a machine that stood still for

@@ -86,27 +86,39 @@ func fields(b []byte) (all [][]byte) {
 var decisions = map[string]wire.WebSocketDecision{"allow": wire.WSAllow, "detect": wire.WSAllow, "drop": wire.WSDrop, "close": wire.WSClose}
 
 // TestDialogues drives the conversations that every door knows through this
-// one: over both generations, cut into frames in several ways.
+// one: over both generations of the socket and of gRPC, cut into frames in
+// several ways.
 func TestDialogues(t *testing.T) {
-	doors := map[string]*door{} // by configuration
+	type served struct {
+		*door
+		calls, stream *testkit.Proxy // over gRPC
+	}
+	doors := map[string]served{} // by configuration
 	n := 0
 	for _, d := range testkit.Dialogues() {
 		if d.Doors == testkit.GatewayDoor || d.Timed() {
 			continue
 		}
-		a := doors[d.Config]
-		if a == nil {
-			a = open(t, d.Config, nil)
+		a, ok := doors[d.Config]
+		if !ok {
+			a.door = open(t, d.Config, nil, overRPC)
+			a.calls, a.stream = a.rpcProxy(t, wire.V1), a.rpcProxy(t, wire.V2)
 			doors[d.Config] = a
 		}
 		for _, g := range generations {
 			p := testkit.DialProxy(t, a.socket, g)
 			for _, c := range cutters {
 				n++
-				run(t, a, &d, p.Open(fmt.Sprint("dialogue-", n)), c, fmt.Sprintf("%s, v%d, %s", d.Name, g, c.name))
+				run(t, a.door, &d, p.Open(fmt.Sprint("dialogue-", n)), c, fmt.Sprintf("%s, v%d, %s", d.Name, g, c.name))
 			}
 			p.Close()
 		}
+		for _, c := range cutters {
+			n++
+			run(t, a.door, &d, a.calls.Open(fmt.Sprint("dialogue-", n)), c, fmt.Sprintf("%s, gRPC v1, %s", d.Name, c.name))
+		}
+		n++
+		run(t, a.door, &d, a.stream.Open(fmt.Sprint("dialogue-", n)), cutters[0], d.Name+", gRPC v2")
 	}
 	if n == 0 {
 		t.Fatal("no dialogue is for this door")
@@ -145,6 +157,9 @@ func run(t *testing.T, a *door, d *testkit.Dialogue, w *testkit.WebSocket, c cut
 		cut := c.cut
 		if c.clean && d.Doors == testkit.AgentDoor {
 			cut = func(b []byte) [][]byte { return [][]byte{b} } // it is about this frame
+		}
+		if blocks, ok := w.Via().(*streamProxy); ok {
+			blocks.as = decisions[s.Decision] // gRPC v2 does not say which refusal it is
 		}
 		for _, frame := range cut(s.Bytes) {
 			r := w.Send(t, from, frame)

@@ -309,7 +309,9 @@ func (c *conn) admit(set *settings, e *event, next [2]uint64) decision {
 	default:
 		return c.refuseFull(set, what)
 	}
-	a.saw(f.Route)
+	if !f.Unnumbered { // else there is no route in it
+		a.saw(f.Route)
+	}
 	return ws.frame(c, e)
 }
 

@@ -211,3 +211,10 @@ func wantClose(tb testing.TB, what string, r wire.Response, code uint16) {
 }
 
 var generations = []wire.Generation{wire.V1, wire.V2}
+
+// silent is how many connections of gRPC have called nothing.
+func (g *rpc) silent() int {
+	g.callers.mu.Lock()
+	defer g.callers.mu.Unlock()
+	return len(g.callers.silent)
+}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -23,6 +24,7 @@ type settings struct {
 	failOpen    *policy.Engine      // binds claimed names; nil: off
 	routes      map[string]struct{} // nil: all
 	socketMode  fs.FileMode
+	tls         *tls.Config // agent.grpc-tls; nil: plain text
 
 	allowExtensions    bool
 	requireSubprotocol bool
@@ -43,6 +45,9 @@ func newSettings(cfg *config.Config) (*settings, error) {
 		allowExtensions:    cfg.Agent.WebSocketExtensions == "allow",
 		requireSubprotocol: cfg.Agent.RequireSubprotocol,
 		speaks31:           slices.Contains(cfg.General.ProtocolVersions, "3.1"),
+	}
+	if s.tls, err = loadTLS(&cfg.Agent.GRPCTLS); err != nil {
+		return nil, err
 	}
 	if cfg.General.FailOpen {
 		if s.failOpen, err = policy.Compile(cfg); err != nil {

@@ -88,6 +88,9 @@ func (a *Agent) Health() (state int, reasons []string) {
 	if a.stats.upgradeNotSeen.Load() > 0 {
 		reasons = append(reasons, "upgrade-not-seen")
 	}
+	if a.rpc != nil && len(a.rpc.all()) > 0 {
+		reasons = append(reasons, "grpc-v2-frames-not-enforced")
+	}
 	switch {
 	case draining:
 		return wire.Draining, reasons
@@ -117,6 +120,9 @@ func (a *Agent) sweep() {
 			return
 		case now := <-turn.C:
 			a.tick(a.now(), now, fx)
+			if a.rpc != nil {
+				a.rpc.stalled(a.now())
+			}
 			s, r := a.Health()
 			if s != state || !slices.Equal(r, reasons) {
 				state, reasons = s, r
@@ -126,6 +132,9 @@ func (a *Agent) sweep() {
 				reported = now
 				report := a.report(now)
 				a.tell(report.AppendMessage)
+				if a.rpc != nil {
+					a.rpc.tell(reportV2(&report))
+				}
 			}
 		}
 	}
@@ -145,6 +154,9 @@ func (a *Agent) tellHealth(now time.Time) {
 	state, reasons := a.Health()
 	status := wire.Status{AgentID: agentID, State: state, Reasons: reasons, TimestampMS: now.UnixMilli()}
 	a.tell(status.AppendMessage)
+	if a.rpc != nil {
+		a.rpc.tell(statusV2(&status))
+	}
 }
 
 // tell sends a message that nobody asked for to every proxy connection of v2.

@@ -29,6 +29,8 @@ type Options struct {
 	Load func() (*config.Config, error)
 	// Socket is the path of the agent door; empty: no agent door.
 	Socket string
+	// GRPC is where the agent door serves gRPC as well, host:port; empty: not.
+	GRPC string
 	// Gateway serves gateway.listeners.
 	Gateway bool
 	// DrainTimeout bounds Stop in Run; DrainRate is connections a second.
@@ -102,7 +104,7 @@ func New(o Options) (_ *App, err error) {
 	}
 	if o.Socket != "" {
 		a.agent, err = agent.New(agent.Options{
-			Socket: o.Socket, Version: o.Version, Config: cfg, Gate: a.gate, Audit: a.audit, Log: o.Log,
+			Socket: o.Socket, GRPC: o.GRPC, Version: o.Version, Config: cfg, Gate: a.gate, Audit: a.audit, Log: o.Log,
 			Configure: a.Push,
 		})
 		if err != nil {
@@ -204,6 +206,11 @@ func (a *App) Reload() error {
 // swap puts a configuration in force; the gate, which comes first, may refuse
 // it. The caller holds mu.
 func (a *App) swap(cfg *config.Config, engine *policy.Engine) error {
+	if a.agent != nil {
+		if err := a.agent.Check(cfg); err != nil {
+			return err
+		}
+	}
 	if err := a.gate.Reload(cfg, engine); err != nil {
 		return err
 	}

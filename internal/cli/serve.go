@@ -3,8 +3,10 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -31,7 +33,7 @@ type runFlags struct {
 // listeners.
 type serveCmd struct {
 	Socket      string `env:"AGENT_SOCKET" default:"/tmp/sentinel-mqtt-agent.sock" placeholder:"PATH" help:"Unix socket that the proxy connects to; without this: ${default}."`
-	GRPCAddress string `name:"grpc-address" env:"AGENT_GRPC_ADDRESS" placeholder:"HOST:PORT" help:"Serve gRPC as well as the socket. This version does not yet."`
+	GRPCAddress string `name:"grpc-address" env:"AGENT_GRPC_ADDRESS" placeholder:"HOST:PORT" help:"Serve gRPC here as well as the socket."`
 	runFlags
 }
 
@@ -45,9 +47,11 @@ func (serveCmd) Help() string {
 // Run serves until a signal.
 func (c *serveCmd) Run(ctx context.Context, stdio *IO) error {
 	if c.GRPCAddress != "" {
-		return usage(errors.New("--grpc-address: this version does not serve gRPC; use --socket"))
+		if _, _, err := net.SplitHostPort(c.GRPCAddress); err != nil {
+			return usage(fmt.Errorf("--grpc-address: %w: write it as 127.0.0.1:50051", err))
+		}
 	}
-	return c.serve(ctx, stdio, app.Options{Socket: c.Socket}, nil)
+	return c.serve(ctx, stdio, app.Options{Socket: c.Socket, GRPC: c.GRPCAddress}, nil)
 }
 
 // gatewayCmd is only the gateway door.

@@ -35,14 +35,6 @@ var gaps = []gap{
 		func(c *Config) bool { return c.General.Watch == "all" },
 	},
 	{
-		"agent.accept-config", true, "this version does not serve gRPC",
-		func(c *Config) bool { return c.Agent.AcceptConfig == "grpc" },
-	},
-	{
-		"agent.grpc-tls", true, "this version does not serve gRPC",
-		func(c *Config) bool { return c.Agent.GRPCTLS != GRPCTLS{} },
-	},
-	{
 		"broker.url", false, "this version does not probe the broker, so health does not know whether it is there",
 		func(c *Config) bool { return c.Broker.URL != "" },
 	},

@@ -15,6 +15,20 @@ import (
 type Proxy struct {
 	*wire.Pool
 	Generation wire.Generation
+	Via        Asker // asks instead of Pool, when it is not nil
+}
+
+// Asker asks an agent for decisions.
+type Asker interface {
+	Frame(ctx context.Context, e *wire.FrameEvent) (wire.Response, error)
+	Headers(ctx context.Context, e *wire.HeadersEvent) (wire.Response, error)
+}
+
+func (p *Proxy) asker() Asker {
+	if p.Via != nil {
+		return p.Via
+	}
+	return p.Pool
 }
 
 // DialProxy connects to an agent over four connections; they are closed with
@@ -36,7 +50,7 @@ func (p *Proxy) Upgrade(tb testing.TB, id string, headers map[string][]string) w
 	if headers == nil {
 		headers = map[string][]string{"connection": {"Upgrade"}, "upgrade": {"websocket"}, "sec-websocket-protocol": {"mqtt"}}
 	}
-	r, err := p.Headers(context.Background(), &wire.HeadersEvent{
+	r, err := p.asker().Headers(context.Background(), &wire.HeadersEvent{
 		CorrelationID: id, Route: "mqtt-ws", ClientIP: "198.51.100.7", URI: "/mqtt", Headers: headers,
 	})
 	if err != nil {
@@ -63,6 +77,9 @@ func (p *Proxy) Open(id string) *WebSocket {
 	return &WebSocket{proxy: p, ID: id, Route: "mqtt-ws", ClientIP: "198.51.100.7"}
 }
 
+// Via is who asks for w.
+func (w *WebSocket) Via() Asker { return w.proxy.asker() }
+
 // Send sends one binary frame that is a whole message, and does with it what
 // the agent says.
 func (w *WebSocket) Send(tb testing.TB, from mqtt.Side, data []byte) wire.Response {
@@ -83,7 +100,7 @@ func (w *WebSocket) Frame(tb testing.TB, from mqtt.Side, op wire.Opcode, fin boo
 // Try is Frame for frames that may get no answer.
 func (w *WebSocket) Try(from mqtt.Side, op wire.Opcode, fin bool, data []byte) (wire.Response, error) {
 	e := w.Event(from, op, fin, data)
-	r, err := w.proxy.Frame(context.Background(), &e)
+	r, err := w.proxy.asker().Frame(context.Background(), &e)
 	if err != nil || r.WebSocket == wire.WSClose && r.HasWebSocket {
 		w.Closed = true
 		return r, err

@@ -115,8 +115,11 @@ func (a *Answer) appendWebSocket(dst []byte) []byte {
 	dst = append(dst, `{"close":{"code":`...)
 	dst = strconv.AppendUint(dst, uint64(a.Code), 10)
 	dst = append(dst, `,"reason":"`...)
-	return append(appendText(dst, cut(a.Reason, MaxReason)), `"}}`...)
+	return append(appendText(dst, a.CloseReason()), `"}}`...)
 }
+
+// CloseReason is Reason, cut at MaxReason.
+func (a *Answer) CloseReason() string { return cut(a.Reason, MaxReason) }
 
 // cut shortens s to at most n bytes, at a character.
 func cut(s string, n int) string {

@@ -1,0 +1,574 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/pb/agentv1"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/pb/agentv2"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
+)
+
+func ping(sequence uint64) *agentv2.ProxyToAgent {
+	return &agentv2.ProxyToAgent{Message: &agentv2.ProxyToAgent_Ping{Ping: &agentv2.Ping{Sequence: sequence, TimestampMs: 1767225600000}}}
+}
+
+func configure(text string) *agentv2.ProxyToAgent {
+	return &agentv2.ProxyToAgent{Message: &agentv2.ProxyToAgent_Configure{Configure: &agentv2.ConfigureEvent{ConfigJson: text, IsInitial: true}}}
+}
+
+// ends checks that the agent ends a stream with a code.
+func (p *streamProxy) ends(tb testing.TB, name string, code codes.Code) error {
+	tb.Helper()
+	m, err := p.recv()
+	if status.Code(err) != code {
+		tb.Errorf("%s: %v, %v; want the end with %v", name, m, err, code)
+	}
+	return err
+}
+
+// TestStreamMessages is every message of v2 on one stream.
+func TestStreamMessages(t *testing.T) {
+	a := open(t, conf(), nil, overRPC)
+	p := openStream(t, a.dialRPC(t))
+	early := &wire.FrameEvent{CorrelationID: "early", Opcode: wire.OpText, ClientToServer: true}
+	p.send(t, frameV2(early)) // is not answered
+	p.send(t, ping(1))        // neither
+	for range 2 {
+		p.send(t, hello("{}"))
+		w := p.next(t).GetHandshake()
+		c := w.GetCapabilities()
+		if !w.GetSuccess() || w.GetProtocolVersion() != 2 || c.GetAgentId() != "mqtt-gateway" || c.GetVersion() != "1.2.3" ||
+			len(c.GetSupportedEvents()) != 3 || !c.GetFeatures().GetCancellation() || !c.GetFeatures().GetHealthReporting() {
+			t.Fatalf("handshake: %v", w)
+		}
+		if c.GetFeatures().GetWebsocket() {
+			t.Error("it says that it can decide about frames")
+		}
+	}
+	p.send(t, ping(7))
+	if got := p.next(t).GetPong(); got.GetSequence() != 7 || got.GetPingTimestampMs() != 1767225600000 || got.GetTimestampMs() == 0 {
+		t.Errorf("pong %v", got)
+	}
+	p.send(t, &agentv2.ProxyToAgent{})
+	p.send(t, &agentv2.ProxyToAgent{Message: &agentv2.ProxyToAgent_Cancel{Cancel: &agentv2.CancelRequest{CorrelationId: "nobody"}}})
+	for name, m := range map[string]*agentv2.ProxyToAgent{
+		"request body":     {Message: &agentv2.ProxyToAgent_RequestBodyChunk{RequestBodyChunk: &agentv2.BodyChunkEvent{CorrelationId: "i"}}},
+		"response headers": {Message: &agentv2.ProxyToAgent_ResponseHeaders{ResponseHeaders: &agentv2.ResponseHeadersEvent{CorrelationId: "i"}}},
+		"response body":    {Message: &agentv2.ProxyToAgent_ResponseBodyChunk{ResponseBodyChunk: &agentv2.BodyChunkEvent{CorrelationId: "i"}}},
+		"complete":         {Message: &agentv2.ProxyToAgent_RequestComplete{RequestComplete: &agentv2.RequestCompleteEvent{CorrelationId: "i"}}},
+		"guardrail":        {Message: &agentv2.ProxyToAgent_Guardrail{Guardrail: &agentv2.GuardrailInspectEvent{CorrelationId: "i"}}},
+	} {
+		if r, err := p.ask(m, "i"); err != nil || r.Block != 0 || r.CorrelationID != "i" {
+			t.Errorf("%s: %+v, %v", name, r, err)
+		}
+	}
+	via := &testkit.Proxy{Generation: wire.V2, Via: p}
+	if r := via.Upgrade(t, "u", nil); r.Block != 0 {
+		t.Errorf("upgrade: %+v", r)
+	}
+	r := via.Upgrade(t, "u", map[string][]string{"Upgrade": {"websocket"}, "Sec-WebSocket-Extensions": {"permessage-deflate"}})
+	if r.Block != 400 || !strings.Contains(r.Body, "perMessageDeflate: false") {
+		t.Errorf("upgrade with compression: %+v", r)
+	}
+	r = via.Upgrade(t, "u", map[string][]string{"upgrade": {"websocket"}, "sec-websocket-protocol": {"mqtt"}, extensionsHeader: {"x-foo"}})
+	if r.Block != 0 || len(r.RemoveHeaders) != 1 || r.RemoveHeaders[0] != extensionsHeader {
+		t.Errorf("upgrade with an extension: %+v", r)
+	}
+	// Frames: a refusal is block with the tags, nothing else can be said.
+	w := connect(t, via, "f")
+	p.as = wire.WSDrop
+	r = w.Send(t, mqtt.Client, publish("other", 0))
+	if r.Block != 403 || strings.Join(r.Tags, ",") != "mqtt,blocked,acl-denied" {
+		t.Errorf("refused frame: %+v", r)
+	}
+	r, err := p.ask(&agentv2.ProxyToAgent{Message: &agentv2.ProxyToAgent_WebsocketFrame{
+		WebsocketFrame: &agentv2.WebSocketFrameEvent{CorrelationId: "g", ClientToServer: true, FrameType: 17},
+	}}, "g")
+	if err != nil || r.Block != 403 {
+		t.Errorf("unknown kind of frame: %+v, %v", r, err)
+	}
+	if s, reasons := a.Health(); s != wire.Degraded || strings.Join(reasons, " ") != "grpc-v2-frames-not-enforced" {
+		t.Errorf("health %d %q", s, reasons)
+	}
+	if err := p.stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := p.recv(); !errors.Is(err, io.EOF) {
+		t.Errorf("at the end: %v, %v", m, err)
+	}
+	await(t, "the stream is forgotten", func() bool { return len(a.rpc.all()) == 0 })
+}
+
+// TestFramesOfOneKey: without an index a second CONNECT under a live id ends
+// the session, and the table is the one of all transports.
+func TestFramesOfOneKey(t *testing.T) {
+	a := open(t, conf(), nil, overRPC)
+	p := a.rpcProxy(t, wire.V2)
+	connect(t, p, "id")
+	other := a.rpcProxy(t, wire.V2) // ids hold over all streams
+	if r := other.Open("id").Send(t, mqtt.Client, testkit.Connect(v4, "c")); r.Block != 403 {
+		t.Errorf("a second CONNECT: %+v", r)
+	}
+	connect(t, a.proxy(t, wire.V2), "socket")
+	if r := p.Open("socket").Send(t, mqtt.Client, testkit.Connect(v4, "c")); r.Block != 403 {
+		t.Errorf("an id of the socket's: %+v", r)
+	}
+	if r := a.rpcProxy(t, wire.V1).Upgrade(t, "socket", nil); r.Block != 400 || !r.HasWebSocket || r.WebSocket != wire.WSClose {
+		t.Errorf("an upgrade with an id of the socket's: %+v", r)
+	}
+}
+
+// TestCalls is what v1 over gRPC does with events, under both package names.
+func TestCalls(t *testing.T) {
+	a := open(t, conf(), nil, overRPC)
+	cc := a.dialRPC(t)
+	for _, service := range []string{"zentinel.agent.v1.AgentProcessor", "sentinel.agent.v1.AgentProcessor"} {
+		ask := func(in *agentv1.AgentRequest) (wire.Response, error) {
+			out := new(agentv1.AgentResponse)
+			err := cc.Invoke(t.Context(), "/"+service+"/ProcessEvent", in, out)
+			return readV1(out), err
+		}
+		w := (&testkit.Proxy{}).Open(service)
+		frame := func(op wire.Opcode, b []byte) *agentv1.AgentRequest {
+			e := w.Event(mqtt.Client, op, true, b)
+			return frameV1(&e)
+		}
+		r, err := ask(frame(wire.OpBinary, testkit.Connect(v4, "c")))
+		if err != nil || r.WebSocket != wire.WSAllow || r.Version != 1 || r.CorrelationID != service {
+			t.Fatalf("CONNECT: %+v, %v", r, err)
+		}
+		if r, err = ask(frame(wire.OpBinary, publish("other", 0))); err != nil || r.WebSocket != wire.WSDrop || r.Block != 403 {
+			t.Errorf("refused: %+v, %v", r, err)
+		}
+		if r, err = ask(frame(wire.OpText, []byte("x"))); err != nil || r.WebSocket != wire.WSClose || r.Code != 1003 || !r.HasWebSocket {
+			t.Errorf("text: %+v, %v", r, err)
+		}
+		for name, in := range map[string]*agentv1.AgentRequest{
+			"nothing":          {Version: 1},
+			"request body":     {Version: 1, Event: &agentv1.AgentRequest_RequestBodyChunk{RequestBodyChunk: &agentv1.RequestBodyChunkEvent{}}},
+			"response headers": {Version: 1, Event: &agentv1.AgentRequest_ResponseHeaders{ResponseHeaders: &agentv1.ResponseHeadersEvent{}}},
+			"response body":    {Version: 1, Event: &agentv1.AgentRequest_ResponseBodyChunk{ResponseBodyChunk: &agentv1.ResponseBodyChunkEvent{}}},
+			"complete":         {Version: 1, Event: &agentv1.AgentRequest_RequestComplete{RequestComplete: &agentv1.RequestCompleteEvent{}}},
+		} {
+			if r, err := ask(in); err != nil || r.Block != 0 || r.HasWebSocket {
+				t.Errorf("%s: %+v, %v", name, r, err)
+			}
+		}
+		for name, in := range map[string]*agentv1.AgentRequest{
+			"another version":      {Version: 2},
+			"a frame without id":   {Version: 1, Event: &agentv1.AgentRequest_WebsocketFrame{}},
+			"headers without id":   {Version: 1, Event: &agentv1.AgentRequest_RequestHeaders{RequestHeaders: &agentv1.RequestHeadersEvent{}}},
+			"headers of nothing":   {Version: 1, Event: &agentv1.AgentRequest_RequestHeaders{}},
+			"a frame with no data": {Version: 1, Event: &agentv1.AgentRequest_WebsocketFrame{WebsocketFrame: &agentv1.WebSocketFrameEvent{}}},
+		} {
+			if r, err := ask(in); status.Code(err) != codes.InvalidArgument {
+				t.Errorf("%s: %+v, %v", name, r, err)
+			}
+		}
+	}
+	// A stream of events has one answer.
+	stream, err := agentv1.NewAgentProcessorClient(cc).ProcessEventStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := (&testkit.Proxy{}).Open("stream")
+	for _, b := range [][]byte{testkit.Connect(v4, "s"), publish("dev/a", 0), publish("other", 0), publish("dev/a", 0)} {
+		e := w.Event(mqtt.Client, wire.OpBinary, true, b)
+		if err := stream.Send(frameV1(&e)); err != nil && !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+	}
+	if out, err := stream.CloseAndRecv(); err != nil || readV1(out).WebSocket != wire.WSDrop {
+		t.Errorf("stream: %v, %v", out, err)
+	}
+}
+
+// TestOlderNames: v2 under the name that older proxies call, and its other
+// methods.
+func TestOlderNames(t *testing.T) {
+	a := open(t, conf(), nil, overRPC)
+	cc := a.dialRPC(t)
+	for _, service := range []string{"zentinel.agent.v2.AgentServiceV2", "sentinel.agent.v2.AgentServiceV2"} {
+		stream, err := cc.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/"+service+"/ProcessStream")
+		if err == nil {
+			_, err = stream.Header()
+		}
+		out := new(agentv2.AgentToProxy)
+		if err == nil {
+			err = errors.Join(stream.SendMsg(hello("{}")), stream.RecvMsg(out))
+		}
+		if err != nil || !out.GetHandshake().GetSuccess() {
+			t.Errorf("%s: %v, %v", service, out, err)
+		}
+		event := func(in *agentv2.ProxyToAgent) (*agentv2.AgentToProxy, error) {
+			out := new(agentv2.AgentToProxy)
+			return out, cc.Invoke(t.Context(), "/"+service+"/ProcessEvent", in, out)
+		}
+		if out, err := event(hello("{}")); err != nil || !out.GetHandshake().GetSuccess() {
+			t.Errorf("handshake: %v, %v", out, err)
+		}
+		if out, err := event(ping(3)); err != nil || out.GetPong().GetSequence() != 3 {
+			t.Errorf("ping: %v, %v", out, err)
+		}
+		h := headersEventV2(&wire.HeadersEvent{CorrelationID: "h", Headers: map[string][]string{"upgrade": {"websocket"}}})
+		if out, err := event(h); err != nil || out.GetResponse().GetBlock().GetStatus() != 400 {
+			t.Errorf("headers: %v, %v", out, err)
+		}
+		f := frameV2(&wire.FrameEvent{CorrelationID: "f", Opcode: wire.OpText, ClientToServer: true})
+		if out, err := event(f); err != nil || out.GetResponse().GetBlock().GetStatus() != 403 {
+			t.Errorf("frame: %v, %v", out, err)
+		}
+		for name, in := range map[string]*agentv2.ProxyToAgent{
+			"configure": configure("{}"), "nothing": {}, "a frame without id": frameV2(&wire.FrameEvent{}),
+		} {
+			if out, err := event(in); status.Code(err) != codes.InvalidArgument {
+				t.Errorf("%s: %v, %v", name, out, err)
+			}
+		}
+	}
+}
+
+func TestControlStream(t *testing.T) {
+	a := open(t, conf(), nil, overRPC)
+	stream, err := agentv2.NewAgentServiceV2Client(a.dialRPC(t)).ControlStream(t.Context())
+	if err == nil {
+		_, err = stream.Header()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*agentv2.AgentControl{
+		{},
+		{Message: &agentv2.AgentControl_Health{Health: &agentv2.HealthStatus{}}},
+		{Message: &agentv2.AgentControl_ConfigUpdate{ConfigUpdate: &agentv2.ConfigUpdateRequest{RequestId: "r"}}},
+	} {
+		if err := stream.Send(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := stream.Recv()
+	if r := out.GetConfigResponse(); err != nil || r.GetRequestId() != "r" || r.GetAccepted() || r.GetTimestampMs() == 0 {
+		t.Errorf("update: %v, %v", out, err)
+	}
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := stream.Recv(); !errors.Is(err, io.EOF) {
+		t.Errorf("at the end: %v, %v", out, err)
+	}
+}
+
+// TestPushRPC: a configuration over gRPC is taken only where the operator says
+// so, and is in force before the pong.
+func TestPushRPC(t *testing.T) {
+	const pushed = `{"general":{"log-packets":true}}`
+	var mu sync.Mutex
+	var got []string
+	apply := func(o *Options) {
+		o.Configure = func(raw []byte) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if got = append(got, string(raw)); strings.Contains(string(raw), "acl") {
+				return errors.New("pushed:1:2: nonsense")
+			}
+			return nil
+		}
+	}
+	count := func() int { mu.Lock(); defer mu.Unlock(); return len(got) }
+
+	a := open(t, conf(), nil, overRPC, apply)
+	p := openStream(t, a.dialRPC(t))
+	p.send(t, hello(pushed))
+	if w := p.next(t).GetHandshake(); w.GetSuccess() || !strings.Contains(w.GetError(), "agent.accept-config") || w.GetCapabilities() == nil {
+		t.Errorf("handshake: %v", w)
+	}
+	p.ends(t, "handshake", codes.FailedPrecondition)
+	p = shakenStream(t, a.dialRPC(t))
+	p.send(t, configure("{}"))
+	p.send(t, configure("null"))
+	p.send(t, ping(1))
+	if m := p.next(t); m.GetPong() == nil {
+		t.Errorf("after nothing was pushed: %v", m)
+	}
+	p.send(t, configure(pushed))
+	if err := p.ends(t, "configure", codes.FailedPrecondition); !strings.Contains(err.Error(), "agent.accept-config") {
+		t.Errorf("reason %v", err)
+	}
+	if n := count(); n != 0 {
+		t.Fatalf("%d configurations were applied", n)
+	}
+	if s, r := a.Health(); s != wire.Degraded || r[0] != "push-refused" {
+		t.Errorf("health %d %q", s, r)
+	}
+
+	a = open(t, conf(`"agent":{"accept-config":"grpc"}`), nil, overRPC, apply)
+	p = openStream(t, a.dialRPC(t))
+	p.send(t, hello(pushed))
+	if w := p.next(t).GetHandshake(); !w.GetSuccess() || count() != 1 {
+		t.Errorf("handshake: %v, %d applied", w, count())
+	}
+	p.send(t, configure(pushed))
+	p.send(t, ping(9))
+	if m := p.next(t); m.GetPong().GetSequence() != 9 || count() != 2 {
+		t.Errorf("%v, %d applied; want the pong when it is in force", m, count())
+	}
+	p.send(t, configure(`{"acl":{}}`))
+	p.send(t, ping(10))
+	if err := p.ends(t, "bad configuration", codes.FailedPrecondition); !strings.Contains(err.Error(), "nonsense") {
+		t.Errorf("reason %v", err)
+	}
+}
+
+// rawCodec sends bytes as they are.
+type rawCodec struct{}
+
+func (rawCodec) Marshal(v any) ([]byte, error)   { return v.([]byte), nil }
+func (rawCodec) Unmarshal(b []byte, v any) error { *v.(*[]byte) = bytes.Clone(b); return nil }
+func (rawCodec) Name() string                    { return "proto" }
+
+// TestJunkRPC: what cannot be read ends its stream, and no other.
+func TestJunkRPC(t *testing.T) {
+	a := open(t, conf(), nil, overRPC)
+	cc := a.dialRPC(t)
+	lives := shakenStream(t, cc)
+	w := connect(t, &testkit.Proxy{Via: lives}, "lives")
+	for _, method := range []string{
+		agentv2.AgentServiceV2_ProcessStream_FullMethodName, agentv2.AgentServiceV2_ControlStream_FullMethodName,
+		agentv1.AgentProcessor_ProcessEventStream_FullMethodName,
+	} {
+		for name, b := range map[string][]byte{
+			"no protobuf": []byte("\xff\xff\xff"), "not UTF-8": {0x0a, 0x03, 0x0a, 0x01, 0xff}, "oversize": make([]byte, wire.MaxV2+1),
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			stream, err := cc.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method,
+				grpc.ForceCodec(rawCodec{}), grpc.MaxCallSendMsgSize(64<<20))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := stream.SendMsg(b); err != nil && !errors.Is(err, io.EOF) {
+				t.Fatal(err)
+			}
+			var out []byte
+			if err := stream.RecvMsg(&out); err == nil || errors.Is(err, io.EOF) || ctx.Err() != nil {
+				t.Errorf("%s: %s: %q, %v; want the end", method, name, out, err)
+			}
+		}
+	}
+	for name, m := range map[string]*agentv2.ProxyToAgent{
+		"a frame without id": frameV2(&wire.FrameEvent{Opcode: wire.OpBinary}), "headers without id": headersEventV2(&wire.HeadersEvent{}),
+		"an event without id": {Message: &agentv2.ProxyToAgent_Guardrail{}},
+	} {
+		p := shakenStream(t, cc)
+		p.send(t, m)
+		p.ends(t, name, codes.InvalidArgument)
+	}
+	bad := openStream(t, cc)
+	bad.send(t, &agentv2.ProxyToAgent{Message: &agentv2.ProxyToAgent_Handshake{Handshake: &agentv2.HandshakeRequest{SupportedVersions: []uint32{1}}}})
+	if m := bad.next(t).GetHandshake(); m.GetSuccess() || m.GetError() == "" {
+		t.Errorf("another version: %v", m)
+	}
+	bad.ends(t, "another version", codes.FailedPrecondition)
+	want(t, "the other stream", w.Send(t, mqtt.Client, testkit.Pingreq()), wire.WSAllow)
+}
+
+// TestSilentCallers: connections that never call give way to those that do,
+// and their number has a bound.
+func TestSilentCallers(t *testing.T) {
+	a := open(t, conf(), nil, overRPC)
+	p := a.rpcProxy(t, wire.V2)
+	w := connect(t, p, "lives")
+	first, err := net.Dial("tcp", a.GRPCAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	await(t, "the first is taken", func() bool { return a.rpc.silent() == 1 })
+	for range maxSilent + 20 {
+		c, err := net.Dial("tcp", a.GRPCAddr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	if err := first.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, first); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the oldest silent connection: %v, want the end", err)
+	}
+	await(t, "the silent ones are bounded", func() bool { return a.rpc.silent() <= maxSilent })
+	connect(t, a.rpcProxy(t, wire.V1), "served")
+	want(t, "the one before", w.Send(t, mqtt.Client, testkit.Pingreq()), wire.WSAllow)
+}
+
+// TestSlowCheckRPC: a password check that takes longer than the deadline
+// refuses at the deadline, over either generation, and holds up nobody.
+func TestSlowCheckRPC(t *testing.T) {
+	for _, g := range generations {
+		a := slowDoor(t, "", overRPC)
+		p := a.rpcProxy(t, g)
+		began := time.Now()
+		r, err := p.Open("slow").Try(mqtt.Client, wire.OpBinary, true, alice("c", "right"))
+		switch took := time.Since(began); {
+		case status.Code(err) == codes.DeadlineExceeded: // the machine stood still
+		case err != nil || r.Block != 403 || r.Tags[2] != "decision-timeout" || g == wire.V1 && r.Code != 1013:
+			t.Errorf("v%d: %+v, %v", g, r, err)
+		case took > 3*deadline:
+			t.Errorf("v%d: answered after %v, deadline %v", g, took, deadline)
+		}
+		await(t, "a reconnect passes", func() bool {
+			r, err := p.Open(fmt.Sprint("again", time.Now().UnixNano())).Try(mqtt.Client, wire.OpBinary, true, alice("c", "right"))
+			return err == nil && r.WebSocket == wire.WSAllow
+		})
+	}
+}
+
+// TestGiveUpCall: when the proxy gives a call up its WebSocket ends.
+func TestGiveUpCall(t *testing.T) {
+	a := slowDoor(t, "", overRPC)
+	client := agentv1.NewAgentProcessorClient(a.dialRPC(t))
+	w := (&testkit.Proxy{}).Open("given up")
+	e := w.Event(mqtt.Client, wire.OpBinary, true, alice("c", "right"))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { _, err := client.ProcessEvent(ctx, frameV1(&e)); done <- err }()
+	await(t, "the check has begun", func() bool { return a.table.waiting.Load() == 1 })
+	cancel()
+	if err := <-done; status.Code(err) != codes.Canceled {
+		t.Errorf("%v", err)
+	}
+	await(t, "the WebSocket is gone", func() bool { return a.table.live.Load() == 0 })
+}
+
+// TestCancelStream: a cancelled event of a stream is not answered.
+func TestCancelStream(t *testing.T) {
+	a := slowDoor(t, "", overRPC)
+	p := shakenStream(t, a.dialRPC(t))
+	w := (&testkit.Proxy{}).Open("given up")
+	e := w.Event(mqtt.Client, wire.OpBinary, true, alice("c", "right"))
+	p.send(t, frameV2(&e))
+	await(t, "the check has begun", func() bool { return a.table.waiting.Load() == 1 })
+	p.send(t, &agentv2.ProxyToAgent{Message: &agentv2.ProxyToAgent_Cancel{Cancel: &agentv2.CancelRequest{CorrelationId: "given up"}}})
+	await(t, "the WebSocket is gone", func() bool { return a.table.live.Load() == 0 })
+	p.send(t, ping(4))
+	if m := p.next(t); m.GetPong().GetSequence() != 4 {
+		t.Errorf("got %v, want only the pong", m)
+	}
+}
+
+// TestStopRPC: a stopping agent says so, answers what is in work, and ends.
+func TestStopRPC(t *testing.T) {
+	a := slowDoor(t, "", overRPC)
+	p := shakenStream(t, a.dialRPC(t))
+	w := (&testkit.Proxy{}).Open("slow")
+	e := w.Event(mqtt.Client, wire.OpBinary, true, alice("c", "right"))
+	p.send(t, frameV2(&e))
+	await(t, "the check has begun", func() bool { return a.table.waiting.Load() == 1 })
+	if err := a.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := p.recv(); err == nil {
+		if m.GetResponse().GetBlock() == nil {
+			t.Errorf("got %v, want the refusal", m)
+		}
+		_, err = p.recv()
+		if !errors.Is(err, io.EOF) {
+			t.Errorf("then %v, want the end", err)
+		}
+	} // else the machine stood still, and nothing is answered late
+	if len(p.extra) == 0 || p.extra[0].GetHealth().GetState() != wire.Draining {
+		t.Errorf("told %v, want draining", p.extra)
+	}
+	if _, err := agentv1.NewAgentProcessorClient(a.dialRPC(t)).ProcessEvent(t.Context(), &agentv1.AgentRequest{Version: 1}); err == nil {
+		t.Error("answered after the end")
+	}
+}
+
+// TestManyCalls: WebSockets talk at once over few connections of each kind.
+func TestManyCalls(t *testing.T) {
+	a := open(t, conf(), nil, overRPC)
+	var all sync.WaitGroup
+	for _, p := range []*testkit.Proxy{a.rpcProxy(t, wire.V1), a.rpcProxy(t, wire.V1)} {
+		for i := range 32 {
+			all.Go(func() {
+				w := p.Open(fmt.Sprintf("%p-%d", p, i))
+				for n, c := range []struct {
+					packet []byte
+					want   wire.WebSocketDecision
+				}{
+					{testkit.Connect(v4, w.ID), wire.WSAllow},
+					{publish("dev/a", 0), wire.WSAllow},
+					{publish("other", 0), wire.WSDrop},
+					{publish("dev/b", 0), wire.WSAllow},
+				} {
+					r, err := w.Try(mqtt.Client, wire.OpBinary, true, c.packet)
+					if err != nil || r.WebSocket != c.want || r.CorrelationID != w.ID {
+						t.Errorf("%s: packet %d: %+v, %v; want %v", w.ID, n, r, err, c.want)
+						return
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+}
+
+// TestFloodedStream: hundreds of events before the first answer is read, each
+// answered once.
+func TestFloodedStream(t *testing.T) {
+	a := open(t, conf(), nil, overRPC)
+	p := shakenStream(t, a.dialRPC(t))
+	const n = 4 * maxOutgoing
+	go func() {
+		for i := range n {
+			w := (&testkit.Proxy{}).Open(fmt.Sprint("many-", i))
+			e := w.Event(mqtt.Client, wire.OpBinary, true, testkit.Connect(v4, w.ID))
+			if p.stream.Send(frameV2(&e)) != nil {
+				return // the answers tell
+			}
+		}
+	}()
+	seen := map[string]int{}
+	for range n {
+		seen[p.next(t).GetResponse().GetCorrelationId()]++
+	}
+	if len(seen) != n {
+		t.Errorf("%d ids answered, want %d", len(seen), n)
+	}
+}
+
+// TestRPCSaid: what gRPC cannot do stands in the log.
+func TestRPCSaid(t *testing.T) {
+	var out bytes.Buffer
+	open(t, conf(), nil, overRPC, func(o *Options) { o.Log = slog.New(slog.NewJSONHandler(&out, nil)) })
+	var lines []string
+	for dec := json.NewDecoder(&out); ; {
+		var line struct{ Level, Msg string }
+		if dec.Decode(&line) != nil {
+			break
+		}
+		lines = append(lines, line.Level+" "+line.Msg)
+	}
+	if text := strings.Join(lines, "\n"); !strings.Contains(text, "WARN gRPC v2 carries no decision") || strings.Contains(text, "other machines") {
+		t.Errorf("said\n%s", text)
+	}
+}
