@@ -382,7 +382,7 @@ func (q *Query) notes(e *policy.Engine, doors []policy.Door) []string {
 		notes = append(notes, "the client is unverified: it matches deny rules only and has no groups")
 	case !cfg.Auth.Enabled && q.Username != "":
 		notes = append(notes, "auth.enabled is false: the user name is the one that the client claims")
-	case cfg.Auth.Enabled && q.Username != "":
+	case cfg.Auth.Enabled && q.Username != "" && len(q.Refusals) == 0:
 		groups := "given"
 		if q.Listed {
 			groups = "in the users file"
