@@ -147,6 +147,12 @@ func TestVolumeRestarts(t *testing.T) {
 				for f.acknowledged(t) { // what had come before the end
 				}
 				f.out = f.out[:0]
+				if c.most == 0 {
+					// A broker that hears of the new connection before it has read
+					// the old one to its end drops the rest of it: nothing that a
+					// gateway wrote at QoS 0 is safe from that.
+					k.wait(t, f.next-len(f.inflight))
+				}
 				f.open(t)
 			}
 			if !f.run(t, count) {
