@@ -102,7 +102,15 @@ func (f *runFlags) serve(ctx context.Context, stdio *IO, o app.Options, override
 		return usage(err)
 	}
 	o.Gateway = o.Gateway || len(first.Gateway.Listeners) > 0
-	o.Load, o.Log, o.Version, o.File = load, log, Version, f.Config
+	read := first
+	o.Load = func() (*config.Config, error) { // New's is read already, warnings and all
+		if cfg := read; cfg != nil {
+			read = nil
+			return cfg, nil
+		}
+		return load()
+	}
+	o.Log, o.Version, o.File = log, Version, f.Config
 	o.DrainTimeout, o.DrainRate = f.DrainTimeout, f.DrainRate
 	a, err := app.New(o)
 	if err != nil {
