@@ -21,6 +21,7 @@ import (
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/audit"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/auth"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/health"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
 )
 
@@ -33,6 +34,10 @@ type Options struct {
 	Gate    *auth.Gate
 	Audit   *audit.Log
 	Log     *slog.Logger
+
+	// Board has the reasons that others see for which we are not healthy; nil:
+	// none.
+	Board *health.Board
 
 	// Configure applies a configuration that the proxy pushed; an error is told
 	// to the proxy, which then refuses service. It may be called from several
@@ -47,6 +52,7 @@ type Agent struct {
 	gate      *auth.Gate
 	audit     *audit.Log
 	log       *slog.Logger
+	board     *health.Board
 	socket    string
 	grpc      string
 	version   string
@@ -82,8 +88,11 @@ type Agent struct {
 func New(o Options) (*Agent, error) {
 	a := &Agent{
 		gate: o.Gate, audit: o.Audit, log: o.Log, socket: o.Socket, grpc: o.GRPC, version: o.Version,
-		configure: o.Configure, epoch: time.Now(), table: newTable(), repeats: newRepeats(),
+		board: o.Board, configure: o.Configure, epoch: time.Now(), table: newTable(), repeats: newRepeats(),
 		conns: map[*conn]struct{}{}, upgrades: map[string]struct{}{},
+	}
+	if a.board == nil {
+		a.board = new(health.Board)
 	}
 	set, err := newSettings(o.Config)
 	if err != nil {

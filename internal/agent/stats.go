@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/health"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
 )
 
@@ -76,28 +77,30 @@ func (a *Agent) report(now time.Time) wire.Report {
 	}
 }
 
-// Health is the state of the agent door, healthy without reasons.
-func (a *Agent) Health() (state int, reasons []string) {
+// The reasons of this door for which it is not healthy.
+const (
+	reasonPush     = "push-refused"
+	reasonUpgrade  = "upgrade-not-seen"
+	reasonStreamed = "grpc-v2-frames-not-enforced"
+)
+
+// Health is the state of the agent door, and for what reasons: its own, and
+// those on the board. The proxy and operators are told the same.
+func (a *Agent) Health() (health.State, []string) {
+	reasons := a.board.Reasons()
 	a.mu.Lock()
 	draining := a.draining
-	refused := a.pushError != ""
-	a.mu.Unlock()
-	if refused {
-		reasons = append(reasons, "push-refused")
+	if a.pushError != "" {
+		reasons = append(reasons, reasonPush)
 	}
+	a.mu.Unlock()
 	if a.stats.upgradeNotSeen.Load() > 0 {
-		reasons = append(reasons, "upgrade-not-seen")
+		reasons = append(reasons, reasonUpgrade)
 	}
 	if a.rpc != nil && len(a.rpc.all()) > 0 {
-		reasons = append(reasons, "grpc-v2-frames-not-enforced")
+		reasons = append(reasons, reasonStreamed)
 	}
-	switch {
-	case draining:
-		return wire.Draining, reasons
-	case len(reasons) > 0:
-		return wire.Degraded, reasons
-	}
-	return wire.Healthy, nil
+	return health.Sum(reasons, draining), reasons
 }
 
 // The sweeper's turns, and how often proxies get a report.
@@ -112,7 +115,7 @@ func (a *Agent) sweep() {
 	turn := time.NewTicker(sweepTime)
 	defer turn.Stop()
 	fx := &session.Effects{WantVerdicts: true}
-	state, reported := wire.Healthy, time.Now()
+	state, reported := health.Healthy, time.Now()
 	var reasons []string
 	for {
 		select {
@@ -152,7 +155,7 @@ func (a *Agent) tick(now session.Time, wall time.Time, fx *session.Effects) {
 // tellHealth tells proxies how we are.
 func (a *Agent) tellHealth(now time.Time) {
 	state, reasons := a.Health()
-	status := wire.Status{AgentID: agentID, State: state, Reasons: reasons, TimestampMS: now.UnixMilli()}
+	status := wire.Status{AgentID: agentID, State: int(state), Reasons: reasons, TimestampMS: now.UnixMilli()}
 	a.tell(status.AppendMessage)
 	if a.rpc != nil {
 		a.rpc.tell(statusV2(&status))

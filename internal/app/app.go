@@ -20,6 +20,7 @@ import (
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/auth"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/gateway"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/health"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 )
 
@@ -51,6 +52,8 @@ type App struct {
 	gateway *gateway.Gateway // nil without gateway door
 	agent   *agent.Agent     // nil without agent door
 	first   *config.Config   // what was in force at the start
+	board   *health.Board
+	broker  *health.Watch
 
 	push push
 
@@ -76,7 +79,8 @@ func New(o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{opts: o, log: o.Log, first: cfg, cfg: cfg, base: cfg}
+	board := new(health.Board)
+	a := &App{opts: o, log: o.Log, first: cfg, cfg: cfg, base: cfg, board: board, broker: health.NewWatch(board, o.Log)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Stop(context.Background()))
@@ -105,7 +109,7 @@ func New(o Options) (_ *App, err error) {
 	if o.Socket != "" {
 		a.agent, err = agent.New(agent.Options{
 			Socket: o.Socket, GRPC: o.GRPC, Version: o.Version, Config: cfg, Gate: a.gate, Audit: a.audit, Log: o.Log,
-			Configure: a.Push,
+			Board: board, Configure: a.Push,
 		})
 		if err != nil {
 			return nil, err
@@ -116,6 +120,8 @@ func New(o Options) (_ *App, err error) {
 
 // Start opens the doors.
 func (a *App) Start() error {
+	a.broker.Set(a.first.Broker)
+	a.onStop("broker watch", func(context.Context) error { a.broker.Stop(); return nil })
 	watch, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); a.watch(watch) }()
@@ -133,6 +139,18 @@ func (a *App) Start() error {
 		}
 	}
 	return nil
+}
+
+// Health is whether the program is well, and if not for what reasons.
+func (a *App) Health() (health.State, []string) {
+	if a.agent != nil {
+		return a.agent.Health()
+	}
+	a.mu.Lock()
+	draining := a.stopped
+	a.mu.Unlock()
+	reasons := a.board.Reasons()
+	return health.Sum(reasons, draining), reasons
 }
 
 // watch has live identities rechecked when users change; it ends with ctx.
@@ -169,13 +187,20 @@ func (a *App) Addrs() []net.Addr {
 
 // Reload reads the configuration again and puts it in force, under the last
 // push, and logs what has changed. Everything that can fail comes first; after
-// an error the old configuration stays whole.
+// an error the old configuration stays whole, and health is degraded.
 func (a *App) Reload() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.stopped {
 		return nil
 	}
+	err := a.reload()
+	a.board.Set(health.ReloadFailed, err != nil)
+	return err
+}
+
+// reload is Reload. The caller holds mu.
+func (a *App) reload() error {
 	base, err := a.opts.Load()
 	if err != nil {
 		return err
@@ -224,6 +249,7 @@ func (a *App) swap(cfg *config.Config, engine *policy.Engine) error {
 		err = errors.Join(err, a.agent.Reload(cfg))
 	}
 	a.cfg = cfg
+	a.broker.Set(cfg.Broker)
 	a.audit.Include(cfg.Audit.Include)
 	a.logPackets(cfg)
 	return err

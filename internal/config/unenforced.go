@@ -35,10 +35,6 @@ var gaps = []gap{
 		func(c *Config) bool { return c.General.Watch == "all" },
 	},
 	{
-		"broker.url", false, "this version does not probe the broker, so health does not know whether it is there",
-		func(c *Config) bool { return c.Broker.URL != "" },
-	},
-	{
 		"audit.output", true, "this version does not write to syslog",
 		func(c *Config) bool { return c.Audit.Output == "syslog" },
 	},
