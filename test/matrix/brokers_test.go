@@ -21,7 +21,7 @@ import (
 type broker struct {
 	name  string
 	start func(b *broker, dir string) (*running, error)
-	// all: every client is tried, not one of each language.
+	// all: every client is tried in a short run too, not one of each language.
 	all bool
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // cliConn is what programs of the command line make of a conn: a subscriber
@@ -70,10 +71,17 @@ func alike(a, b message) bool {
 	return a.Topic == b.Topic && a.QoS == b.QoS && a.Retain == b.Retain && a.User == nil && b.User == nil
 }
 
+// stall is how long messages may stay away in the middle of a burst.
+const stall = patience / 3
+
 func (c *cliConn) receive(count int) (got []message, err error) {
+	have, since := 0, time.Now()
 	_ = poll("messages", patience, func() bool { // fewer are an answer too
-		got = c.parse(c.sub.out.String(), c.filter)
-		return len(got) >= count || c.sub.ended() != nil
+		if got = c.parse(c.sub.out.String(), c.filter); len(got) > have {
+			have, since = len(got), time.Now()
+		}
+		stalled := have > 0 && time.Since(since) > stall
+		return len(got) >= count || stalled || c.sub.ended() != nil
 	})
 	if len(got) < count {
 		err = c.sub.ended()

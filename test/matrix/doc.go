@@ -10,6 +10,6 @@
 //	test/matrix/install
 //	go test -tags matrix -count=1 -timeout 20m ./test/matrix
 //
-// A whole run compares docs/compatibility.md with what it saw; with -update it
-// writes it.
+// A run compares docs/compatibility.md with what it saw; with -update it writes
+// it. With -short brokers other than Mosquitto see one client of each language.
 package matrix

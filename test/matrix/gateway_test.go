@@ -4,6 +4,7 @@ package matrix
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ var program string
 type gateway struct {
 	proc    *process
 	conf    string
+	audit   string // file of events
 	tcp, ws string
 	port    int
 }
@@ -37,7 +39,7 @@ func writeGateway(dir string, c gatewayConfig) (*gateway, error) {
 	if c.wsPort == 0 {
 		c.wsPort = freePort()
 	}
-	g := &gateway{tcp: tcpURL(c.port), ws: wsURL(c.wsPort), port: c.port}
+	g := &gateway{audit: filepath.Join(dir, "audit.jsonl"), tcp: tcpURL(c.port), ws: wsURL(c.wsPort), port: c.port}
 	var err error
 	g.conf, err = file(dir, "gateway.json", fmt.Sprintf(`{
   "general": {"connect-timeout-secs": 60%s},
@@ -58,7 +60,7 @@ func writeGateway(dir string, c gatewayConfig) (*gateway, error) {
   },
   "audit": {"output": %q, "include": "all"}
 }
-`, c.general, g.tcp, g.ws, strings.Replace(c.upstream, "tcp:", "mqtt:", 1), filepath.Join(dir, "audit.jsonl")))
+`, c.general, g.tcp, g.ws, strings.Replace(c.upstream, "tcp:", "mqtt:", 1), g.audit))
 	return g, err
 }
 
@@ -114,6 +116,21 @@ func (g *gateway) stop() error {
 // url is its door for a transport.
 func (g *gateway) url(scheme string) string {
 	return map[string]string{"tcp": g.tcp, "ws": g.ws}[scheme]
+}
+
+// events are those of one client, for the log alone.
+func (g *gateway) events(client string) string {
+	text, err := os.ReadFile(g.audit)
+	if err != nil {
+		return err.Error()
+	}
+	var of strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, client) {
+			of.WriteString(line)
+		}
+	}
+	return tail(of.String(), 20)
 }
 
 // since measures for the log alone.

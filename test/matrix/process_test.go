@@ -105,16 +105,6 @@ func (p *process) ended() error {
 	}
 }
 
-// wait waits for the program to end by itself.
-func (p *process) wait() (code int, err error) {
-	select {
-	case <-p.done:
-		return p.code, nil
-	case <-time.After(patience):
-		return -1, fmt.Errorf("%s does not end", p.name)
-	}
-}
-
 func tail(s string, lines int) string {
 	all := strings.Split(s, "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")

@@ -31,6 +31,9 @@ type scene struct {
 	out     []string
 }
 
+// id is the client id, or what it begins with.
+func (s *scene) id() string { return strings.ReplaceAll(s.topic, "/", "-") }
+
 // say adds to the outcome.
 func (s *scene) say(format string, args ...any) {
 	line := strings.ReplaceAll(fmt.Sprintf(format, args...), s.topic, "T")
@@ -39,7 +42,7 @@ func (s *scene) say(format string, args ...any) {
 
 // open opens a connection that is ended with the scene.
 func (s *scene) open(suffix string, o options) (conn, error) {
-	o.URL, o.Version, o.ID = s.url, s.version, strings.ReplaceAll(s.topic, "/", "-")+suffix
+	o.URL, o.Version, o.ID = s.url, s.version, s.id()+suffix
 	c, a, err := s.client.open(o)
 	if err != nil {
 		return nil, err
