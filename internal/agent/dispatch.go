@@ -309,6 +309,9 @@ func (c *conn) admit(set *settings, e *event, next [2]uint64) decision {
 	default:
 		return c.refuseFull(set, what)
 	}
+	if now := a.settings.Load(); now != set { // a reload has passed it by
+		ws.set, ws.sess = now, session.New(now.session, e.arrived)
+	}
 	if !f.Unnumbered { // else there is no route in it
 		a.saw(f.Route)
 	}
