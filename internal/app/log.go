@@ -34,6 +34,9 @@ func (a *App) sayReady() {
 	}
 	if a.agent != nil {
 		attrs = append(attrs, "socket", a.opts.Socket)
+		if addr := a.agent.GRPCAddr(); addr != nil {
+			attrs = append(attrs, "grpc", addr.String())
+		}
 	}
 	a.log.Info("ready", attrs...)
 }
