@@ -85,9 +85,10 @@ func (d *driver) now(c netloop.Conn) session.Time { return session.Time(c.Now())
 // apply does what the session asks for. input is what it was fed, if it was.
 func (d *driver) apply(l *local, input []byte) {
 	fx := &l.fx
-	for side := range d.sides {
+	// First the broker: what the client is told has been done.
+	for _, side := range [...]mqtt.Side{mqtt.Broker, mqtt.Client} {
 		if conn := d.sides[side]; conn != nil && len(fx.Out[side]) > 0 {
-			conn.Write(l.join(mqtt.Side(side), input))
+			conn.Write(l.join(side, input))
 		}
 	}
 	if len(fx.Events) > 0 {
@@ -113,6 +114,20 @@ func (d *driver) apply(l *local, input []byte) {
 		d.ticket = fx.Ticket
 		d.connect()
 	}
+	if up := d.sides[mqtt.Broker]; fx.Owes && up != nil && up.Sent() {
+		d.Drained(up)
+	}
+}
+
+// Drained tells the session that the broker's socket has taken what it was sent.
+func (d *driver) Drained(c netloop.Conn) {
+	if d.over {
+		return
+	}
+	l := d.local()
+	l.fx.Reset()
+	d.s.Sent(d.now(c), &l.fx)
+	d.apply(l, nil)
 }
 
 // wakeAt has Timer called then at the latest; 0: not needed.

@@ -156,7 +156,7 @@ func (g *Gateway) Start() (err error) {
 		IO:          cfg.Gateway.IO,
 		BufferBytes: int64(cfg.General.Limits.BufferBytes),
 		WriteStall:  time.Duration(cfg.Gateway.WriteStallSecs) * time.Second,
-		Local:       func() any { return new(local) },
+		Local:       func() any { return &local{fx: session.Effects{Late: true}} },
 		Log:         g.log,
 	})
 	if err != nil {

@@ -24,6 +24,7 @@ const (
 	flagDoomed                     // in loop.doomed
 	flagReset                      // of a doomed one: the peer reset it
 	flagHeld                       // the handler knows that the engine does not read it
+	flagAsked                      // the handler waits for Drained
 )
 
 // conn is a connection of a loop. There are very many idle ones: everything
@@ -416,9 +417,26 @@ func (c *conn) flush() {
 	if c.peer != nil {
 		c.peer.unpause(pausePeer)
 	}
-	if c.state == stateFinishing {
+	switch {
+	case c.state == stateFinishing:
 		c.shutdown()
+	case c.flags&flagAsked != 0:
+		c.flags &^= flagAsked
+		if h, ok := c.h.(Drainer); ok {
+			h.Drained(c)
+		}
 	}
+}
+
+func (c *conn) Sent() bool {
+	if c.state > stateOpen || c.flags&flagDoomed != 0 {
+		return false
+	}
+	if c.state == stateOpen && c.pending() == 0 {
+		return true
+	}
+	c.flags |= flagAsked
+	return false
 }
 
 // doom has c closed at the end of the turn: an error of a write must not come

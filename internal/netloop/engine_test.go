@@ -683,3 +683,36 @@ func TestBufferBudgetOfTheSilent(t *testing.T) {
 		eventually(t, "a silent one is ended", func() bool { return e.Stats().Stalled >= 1 })
 	})
 }
+
+// floods answers what it is sent with more than a socket takes, and says so
+// when that has gone.
+type floods struct{ handler }
+
+func (h *floods) Data(c Conn, _ []byte) []byte {
+	if !c.Sent() {
+		c.Write([]byte("kept before?"))
+	}
+	c.Write(make([]byte, 16<<20))
+	if c.Sent() {
+		c.Write([]byte("sent at once?"))
+	}
+	return nil
+}
+
+func (h *floods) Drained(c Conn) {
+	c.Write([]byte("gone"))
+}
+
+func TestDrained(t *testing.T) {
+	both(t, func(t *testing.T, o Options) {
+		_, addr := start(t, o, func(Conn, netip.AddrPort) Handler { return new(floods) })
+		c := dial(t, addr)
+		write(t, c, []byte("x"))
+		if got := read(t, c, 16<<20); !bytes.Equal(got, make([]byte, 16<<20)) {
+			t.Fatalf("got something else first: %.40q", bytes.TrimLeft(got, "\x00"))
+		}
+		if got := read(t, c, 4); string(got) != "gone" {
+			t.Fatalf("got %q", got)
+		}
+	})
+}

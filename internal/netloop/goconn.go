@@ -42,6 +42,7 @@ type gconn struct {
 	flight  int  // bytes being written
 	writing bool // a goroutine is at it
 	isHeld  bool // the handler knows that the engine does not read it
+	asked   bool // the handler waits for Drained
 	due     int64
 	timer   *time.Timer
 	cancel  func() // ends a dial
@@ -310,7 +311,27 @@ func (c *gconn) send() {
 		peer.wake.Signal()
 	}
 	c.wake.Signal()
-	p.mu.Unlock()
+	if !c.asked || c.Pending() > 0 || c.state != stateOpen {
+		p.mu.Unlock()
+		return
+	}
+	c.asked = false
+	p.locked(c, func() {
+		if h, ok := c.h.(Drainer); ok {
+			h.Drained(c)
+		}
+	})
+}
+
+func (c *gconn) Sent() bool {
+	if c.state > stateOpen {
+		return false
+	}
+	if c.state == stateOpen && c.Pending() == 0 {
+		return true
+	}
+	c.asked = true
+	return false
 }
 
 // writeOut writes b in pieces, so that the deadline is one of progress.

@@ -79,6 +79,13 @@ type Handler interface {
 	Closed(c Conn, err error)
 }
 
+// Drainer is a Handler that can be told that what it wrote has gone.
+type Drainer interface {
+	// Drained tells that the socket of c has taken all, after Conn.Sent was
+	// false. It is not called when the connection ends first.
+	Drained(c Conn)
+}
+
 // Conn is one connection. Except for Post its methods may only be called from
 // the calls to the handlers of its pair and from functions given to its Post.
 // After Close, Finish or Handler.Closed they do nothing.
@@ -90,6 +97,9 @@ type Conn interface {
 	Writev(head, body []byte)
 	// Pending is how many bytes are kept to be sent.
 	Pending() int
+	// Sent reports whether the socket has taken all that was written. If not, a
+	// handler that is a Drainer is called once when it has.
+	Sent() bool
 	// Pause stops reading, Resume goes on. Resume also has Data called with
 	// the kept bytes, if there are any, even when nothing was paused.
 	Pause()

@@ -3,7 +3,8 @@
 //
 // Both doors drive a [Session] the same way: bytes ([Session.Feed]), answers to
 // what it asked for ([Session.Admit], [Session.Dialled]), a new policy
-// ([Session.Policy]), time ([Session.Tick]), back-pressure ([Session.Hold]),
+// ([Session.Policy]), time ([Session.Tick]), back-pressure ([Session.Hold]), what
+// has gone upstream ([Session.Sent]),
 // losses ([Session.Lost]) and ends ([Session.End]) are pushed in; what is to
 // happen comes out in an [Effects] that the driver reuses.
 //

@@ -252,12 +252,12 @@ func (s *Session) enter(p *mqtt.Publish, qos byte) (act action, then reply) {
 		case !p.Dup || p.QoS != 2 && x.stage != stageParked:
 			return actBusy, reply{}
 		case x.stage == stageOurs:
-			return actRepeat, reply{typ: mqtt.PUBREC, id: p.PacketID}
+			return actRepeat, reply{typ: mqtt.PUBREC, id: p.PacketID, late: true}
 		}
 		return actRepeat, reply{}
 	}
 	if qos == 0 && p.QoS == 1 {
-		return actForward, reply{typ: mqtt.PUBACK, id: p.PacketID}
+		return actForward, reply{typ: mqtt.PUBACK, id: p.PacketID, late: true}
 	}
 	if x == nil {
 		if act := s.room(); act != actForward {
@@ -277,7 +277,7 @@ func (s *Session) enter(p *mqtt.Publish, qos byte) (act action, then reply) {
 		s.ex.put(p.PacketID, stageLowered, again)
 	default:
 		s.ex.put(p.PacketID, stageOurs, again)
-		then = reply{typ: mqtt.PUBREC, id: p.PacketID}
+		then = reply{typ: mqtt.PUBREC, id: p.PacketID, late: true}
 	}
 	return actForward, then
 }

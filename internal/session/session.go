@@ -33,6 +33,7 @@ type reply struct {
 	typ  mqtt.Type // 0: none
 	code mqtt.ReasonCode
 	id   uint16
+	late bool // not before the message is on its way
 }
 
 // Session is one client's dialogue with its broker. What few clients need
@@ -63,6 +64,7 @@ type Session struct {
 	// The tables, each nil until used.
 	alias    *[2]aliases
 	ex       *exchanges // QoS 1 and 2 of the client towards the broker
+	owed     []byte     // acknowledgements of what goes up at QoS 0, until that has gone
 	parked   []byte     // PUBLISH packets of the client beyond the broker's window
 	filtered *exchanges // QoS 2 of the broker that we answer ourselves
 	requests *requests

@@ -140,8 +140,27 @@ func (s *Session) reply(to mqtt.Side, r reply, fx *Effects) {
 	if r.code != mqtt.Success {
 		a.Form = 1
 	}
-	fx.Scratch = a.Append(fx.Scratch, r.typ, s.version)
+	if fx.Scratch = a.Append(fx.Scratch, r.typ, s.version); r.late && fx.Late {
+		s.owed = append(s.owed, fx.Scratch[at:]...)
+		fx.Scratch = fx.Scratch[:at]
+		return
+	}
 	s.own(fx, to, at)
+}
+
+// Sent tells that the broker's socket has taken all that it was sent: now
+// messages that went up at QoS 0, where nobody else will, are acknowledged
+// (policy section 7). What a broker does not take before the end was never
+// acknowledged.
+func (s *Session) Sent(now Time, fx *Effects) {
+	s.now = now
+	if len(s.owed) > 0 && s.state == stateOpen {
+		at := len(fx.Scratch)
+		fx.Scratch = append(fx.Scratch, s.owed...)
+		s.owed = nil
+		s.own(fx, mqtt.Client, at)
+	}
+	s.finish(fx)
 }
 
 // passBody forwards a packet whose head is decided: what is there of it, and
@@ -295,4 +314,5 @@ func (s *Session) finish(fx *Effects) {
 	fx.Pause[mqtt.Broker] = s.hold[mqtt.Broker] != holdNone || !s.takes(mqtt.Broker)
 	s.wakeEarlier()
 	fx.Wake = s.wake
+	fx.Owes = len(s.owed) > 0
 }

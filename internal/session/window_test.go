@@ -7,6 +7,7 @@ import (
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
@@ -122,4 +123,51 @@ func TestReceiveMaximum(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLateAcknowledgement: what goes up at QoS 0 is acknowledged when it has
+// gone, and never when the connection ends before.
+func TestLateAcknowledgement(t *testing.T) {
+	const v = mqtt.V311
+	open := func(t *testing.T) *rig {
+		r := openRig(t, policy.DoorGateway, v, `{`+plainRules+`, "qos": {"enabled": true, "max-qos": 0}}`)
+		r.fx.Late = true
+		r.out = [2][]byte{}
+		r.feed(mqtt.Client, append(testkit.Publish(v, "dev/a", 1, 1, "a"), testkit.Publish(v, "dev/b", 2, 2, "b")...))
+		if up := append(testkit.Publish(v, "dev/a", 0, 0, "a"), testkit.Publish(v, "dev/b", 0, 0, "b")...); !bytes.Equal(r.out[mqtt.Broker], up) {
+			t.Fatalf("to the broker % x, want % x", r.out[mqtt.Broker], up)
+		}
+		if !r.fx.Owes || len(r.out[mqtt.Client]) > 0 {
+			t.Fatalf("owes %v, to the client % x", r.fx.Owes, r.out[mqtt.Client])
+		}
+		return r
+	}
+	sent := func(r *rig) { r.call(nil, mqtt.Client, func() { r.s.Sent(r.now, &r.fx) }) }
+	t.Run("gone", func(t *testing.T) {
+		r := open(t)
+		sent(r)
+		want := append(testkit.Ack(v, mqtt.PUBACK, 1, 0), testkit.Ack(v, mqtt.PUBREC, 2, 0)...)
+		if got := r.out[mqtt.Client]; r.fx.Owes || !bytes.Equal(got, want) {
+			t.Errorf("owes %v, to the client % x, want % x", r.fx.Owes, got, want)
+		}
+	})
+	t.Run("behind a delivery", func(t *testing.T) {
+		r := open(t)
+		p := testkit.Publish(v, "dev/a", 0, 0, strings.Repeat("x", 50))
+		r.feed(mqtt.Broker, p[:30])
+		sent(r)
+		r.feed(mqtt.Broker, p[30:])
+		want := append(append(p, testkit.Ack(v, mqtt.PUBACK, 1, 0)...), testkit.Ack(v, mqtt.PUBREC, 2, 0)...)
+		if got := r.out[mqtt.Client]; !bytes.Equal(got, want) {
+			t.Errorf("to the client % x, want % x", got, want)
+		}
+	})
+	t.Run("never", func(t *testing.T) {
+		r := open(t)
+		r.call(nil, mqtt.Client, func() { r.s.End(r.now, session.End{Cause: session.CauseDrain}, &r.fx) })
+		sent(r)
+		if got := r.out[mqtt.Client]; len(got) > 0 {
+			t.Errorf("to the client % x", got)
+		}
+	})
 }

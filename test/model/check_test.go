@@ -89,7 +89,6 @@ func (l *link) allowedUp(o *observer, p *packet) {
 		if !ok {
 			w.fail("forbidden", "%v under %s", p, o.rule.name)
 		}
-		m.lowered0 = m.lowered0 || qos == 0
 		if p.pub.QoS != qos || p.pub.Retain != retain {
 			w.fail("qos", "%v: want q%d retain=%v under %s", p, qos, retain, o.rule.name)
 		}

@@ -25,7 +25,6 @@ type message struct {
 	refused  bool            // by the broker
 	cuts     int             // connections it was in flight at the end of
 	accepted int             // by the broker
-	lowered0 bool            // the gateway sent it on with QoS 0, where nothing is promised
 	lastOn   *bconn
 	done     bool
 	repeated bool // by the client, against the standard
@@ -653,7 +652,7 @@ func (c *client) finish(m *message, failed bool, p *packet) {
 	switch {
 	case failed && allowed && !m.refused:
 		w.fail("refused", "%s: message %d on %s was refused with %#x under %s", c.id, m.n, m.topic, byte(p.ack.Code), list(m.ruled))
-	case !failed && allowed && m.accepted == 0 && !m.lowered0:
+	case !failed && allowed && m.accepted == 0:
 		w.fail("lost", "%s: message %d on %s was acknowledged with %v and never reached the broker", c.id, m.n, m.topic, p)
 	case !failed && forbidden && c.v == mqtt.V5 && p.typ != mqtt.PUBCOMP:
 		w.fail("refused", "%s: message %d on %s was acknowledged under %s", c.id, m.n, m.topic, list(m.ruled))

@@ -37,6 +37,7 @@ type link struct {
 	need          session.Need
 	ticket        uint32
 	wake          session.Time
+	owes          bool // acknowledgements, until the broker's end has taken all
 	ended         bool
 	end           session.End
 	excusesPolicy bool // a policy that came after it began may end it
@@ -75,8 +76,9 @@ func (l *link) excuses(format string, args ...any) {
 func (l *link) call(input []byte, f func(fx *session.Effects)) {
 	fx := &l.fx
 	fx.Reset()
+	fx.Late = true
 	f(fx)
-	l.wake, l.pause = fx.Wake, fx.Pause
+	l.wake, l.pause, l.owes = fx.Wake, fx.Pause, fx.Owes
 	if fx.Need != session.NeedNone {
 		l.need, l.ticket = fx.Need, fx.Ticket
 	}
@@ -90,6 +92,14 @@ func (l *link) call(input []byte, f func(fx *session.Effects)) {
 		l.atEnd(fx.End)
 	}
 	l.resume()
+	l.sent()
+}
+
+// sent tells the session when the broker's end has taken all.
+func (l *link) sent() {
+	if l.owes && !l.ended && !l.crashed && !l.bc.gone && len(l.out[mqtt.Broker].b) == 0 {
+		l.call(nil, func(fx *session.Effects) { l.s.Sent(l.w.now, fx) })
+	}
 }
 
 // resume feeds what was kept of a side whose pause is over.
@@ -147,6 +157,7 @@ func (l *link) deliver(towards bool, side mqtt.Side, n int) bool {
 			l.c.read(l, b)
 		} else {
 			l.bc.read(b)
+			l.sent()
 		}
 		return true
 	}
