@@ -137,7 +137,8 @@ func (l *link) checkEnd() {
 	case l.excuse != "":
 	case e.Cause == session.CausePolicy && (l.excusesPolicy || l.rule.onDeny == "disconnect"):
 	case e.Cause == session.CauseRefused && l.c.mayBeRefused(l):
-	case e.Code == mqtt.ReceiveMaximumExceeded && (l.c.wild || l.bc != nil && len(l.bc.faultIDs) > 0):
+	case e.Code == mqtt.ReceiveMaximumExceeded && l.c.wild:
+	case e.Cause == session.CauseProtocol && l.bc != nil && len(l.bc.faultIDs) > 0:
 		// A wrong acknowledgement has the client take an exchange for finished.
 	default:
 		w.fail("ended without a reason", "link %d: cause %d code %#x %v", l.no, e.Cause, byte(e.Code), e.Reason)
