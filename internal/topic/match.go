@@ -118,14 +118,13 @@ func meet(a, b string) (word []string, ok bool) {
 		aTail, bTail := aLevel == "#" && !aEnds, bLevel == "#" && !bEnds
 		switch {
 		case aTail && bTail || aTail && bEnds || bTail && aEnds || aEnds && bEnds:
-			switch {
-			case depth == 0, depth == 1 && word[0] == "":
-				if !aTail || !bTail {
-					return nil, false // the empty string is no topic
-				}
-				return append(word, "+"), true
+			if depth > 1 || depth == 1 && word[0] != "" {
+				return word, true
 			}
-			return word, true
+			if !aTail || !bTail {
+				return nil, false // the empty string is no topic
+			}
+			return append(word, "+"), true
 		case aEnds || bEnds:
 			return nil, false
 		}

@@ -1,7 +1,5 @@
 package topic
 
-import "strings"
-
 // Set is an ordered list of allow and deny patterns: the one of the lowest rank
 // that matches decides, Default where none does. A topic that begins with "$"
 // is decided only by patterns that name its first level; Default never allows
@@ -232,9 +230,6 @@ func (s *Set) EachMeeting(filter string, depth int, everything bool, visit func(
 
 // Word is a topic some of whose levels are fresh: mentioned by no pattern.
 type Word []string
-
-// Text renders a word for people; fresh levels are written "+".
-func (w Word) Text() string { return strings.Join(w, "/") }
 
 // FirstWord is First for a word.
 func (x *Index) FirstWord(w Word) Key { return x.firstWord(w) }
