@@ -168,9 +168,6 @@ func (l *Log) Skips(e *session.Event) bool {
 	return e.Repeat
 }
 
-// Wants reports whether a session need report allowed packets.
-func (l *Log) Wants() bool { return l.all.Load() }
-
 // Include is what is written from now on: the configuration's "include".
 func (l *Log) Include(what string) { l.all.Store(what == "all") }
 
