@@ -32,16 +32,6 @@ const (
 	maxArgonKey      = 64
 )
 
-// The parameters of hashes that we make: OWASP's first choice for argon2id
-// with little memory, so that a check fits in the agent door's deadline.
-const (
-	argonMemory   = 19456 // KiB
-	argonTime     = 2
-	argonParallel = 1
-	argonSalt     = 16
-	argonKey      = 32
-)
-
 // hash is a parsed password hash of a users file. Immutable.
 type hash struct {
 	text string // as in the file: what a cached answer is bound to
@@ -203,49 +193,21 @@ func randomText(n int) string {
 	return string(b)
 }
 
-// HashPassword returns a bcrypt hash ($2a$) of pw for a users file. cost 0
-// takes 12; it must be within 4 … 16. A password of more than 72 bytes is an
-// error, because bcrypt would not read the rest: [HashPasswordArgon2id] does.
-// pw is not changed.
+// HashPassword returns a bcrypt hash ($2a$) of pw for a users file; cost is
+// within 4 … 16. An empty password is an error, and so is one that ends with a
+// line feed, which surely is a mistake, or has more than the 72 bytes that
+// bcrypt reads. pw is not changed.
 func HashPassword(pw []byte, cost int) (string, error) {
-	if cost == 0 {
-		cost = 12
-	}
-	if err := checkPassword(pw); err != nil {
-		return "", err
-	}
-	if cost < bcrypt.MinCost || cost > maxBcryptCost {
+	switch {
+	case len(pw) == 0:
+		return "", errors.New("the password is empty")
+	case bytes.HasSuffix(pw, []byte("\n")):
+		return "", errors.New("the password ends with a line feed")
+	case len(pw) > maxBcryptPassword:
+		return "", fmt.Errorf("the password has %d bytes, and bcrypt reads only %d", len(pw), maxBcryptPassword)
+	case cost < bcrypt.MinCost || cost > maxBcryptCost:
 		return "", fmt.Errorf("bcrypt cost %d is not in %d … %d", cost, bcrypt.MinCost, maxBcryptCost)
-	}
-	if len(pw) > maxBcryptPassword {
-		return "", fmt.Errorf("password has %d bytes, bcrypt reads %d: use argon2id", len(pw), maxBcryptPassword)
 	}
 	b, err := bcrypt.GenerateFromPassword(pw, cost)
 	return string(b), err
-}
-
-// HashPasswordArgon2id returns an argon2id hash of pw in PHC form (m=19456,
-// t=2, p=1). pw is not changed.
-func HashPasswordArgon2id(pw []byte) (string, error) {
-	if err := checkPassword(pw); err != nil {
-		return "", err
-	}
-	salt := randomBytes(argonSalt)
-	key := argon2.IDKey(pw, salt, argonTime, argonMemory, argonParallel, argonKey)
-	b64 := base64.RawStdEncoding
-	return fmt.Sprintf("$argon2id$v=19$m=%d,t=%d,p=%d$%s$%s", argonMemory, argonTime, argonParallel,
-		b64.EncodeToString(salt), b64.EncodeToString(key)), nil
-}
-
-// checkPassword refuses what no CONNECT can bring, or surely is a mistake.
-func checkPassword(pw []byte) error {
-	switch {
-	case len(pw) == 0:
-		return errors.New("the password is empty")
-	case len(pw) > math.MaxUint16:
-		return fmt.Errorf("password has %d bytes, a CONNECT can carry %d", len(pw), math.MaxUint16)
-	case bytes.HasSuffix(pw, []byte("\n")):
-		return errors.New("the password ends with a line feed")
-	}
-	return nil
 }

@@ -33,12 +33,6 @@ func (c *hashPasswordCmd) Run(stdio *IO) error {
 	if err != nil {
 		return err
 	}
-	if len(pw) == 0 {
-		return errors.New("the password is empty")
-	}
-	if len(pw) > 72 {
-		return errors.New("the password is longer than the 72 bytes that bcrypt reads")
-	}
 	hash, err := auth.HashPassword(pw, c.Cost)
 	if err != nil {
 		return err
