@@ -84,7 +84,7 @@ var dialogues = sync.OnceValue(func() []Dialogue {
 	for _, add := range []func(*dialogueBook){
 		connectDialogues, connackDialogues, publishDialogues, ackDialogues, downgradeDialogues, aliasDialogues,
 		subscribeDialogues, deliveryDialogues, orderDialogues, limitDialogues, timeDialogues,
-		endDialogues, reloadDialogues, settingDialogues, detectDialogues, streamDialogues,
+		endDialogues, reloadDialogues, settingDialogues, detectDialogues, streamDialogues, brokenDialogues,
 	} {
 		add(b)
 	}
