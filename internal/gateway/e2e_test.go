@@ -370,27 +370,32 @@ func TestMaxConnections(t *testing.T) {
 }
 
 // A connection too many that has not said CONNECT is closed unread.
-func TestPendingPerIP(t *testing.T) {
+func TestPending(t *testing.T) {
 	overAll(t, func(t *testing.T, transport string) {
-		r, _ := serveBroker(t, transport, `{`+devRules+`, "general": {"limits": {"pending-per-ip": 2}}}`)
-		a, b := r.dialTCP(), r.dialTCP()
-		eventually(t, "both are counted", func() bool { return r.g.Stats().Pending == 2 })
-		c := r.dialTCP()
-		expectEnd(t, "the third", c)
-		if s := r.g.Stats(); s.RefusedPending != 1 {
-			t.Errorf("counted %d refusals, want 1", s.RefusedPending)
-		}
-		for _, c := range []io.Closer{a, b} {
-			_ = c.Close()
-		}
-		eventually(t, "their places are free", func() bool { return r.g.Stats().Pending == 0 })
-		if c, _, err := r.connect5(false, &paho.Connect{ClientID: "c"}, nil); err != nil {
-			t.Error(err)
-		} else {
-			_ = c.Disconnect(&paho.Disconnect{})
-			<-c.Done()
-		}
+		t.Run("pending-per-ip", func(t *testing.T) { onePendingTooMany(t, transport, "pending-per-ip") })
+		t.Run("pending-connections", func(t *testing.T) { onePendingTooMany(t, transport, "pending-connections") })
 	})
+}
+
+func onePendingTooMany(t *testing.T, transport, limit string) {
+	r, _ := serveBroker(t, transport, `{`+devRules+`, "general": {"limits": {"`+limit+`": 2}}}`)
+	a, b := r.dialTCP(), r.dialTCP()
+	eventually(t, "both are counted", func() bool { return r.g.Stats().Pending == 2 })
+	c := r.dialTCP()
+	expectEnd(t, "the third", c)
+	if s := r.g.Stats(); s.RefusedPending != 1 {
+		t.Errorf("counted %d refusals, want 1", s.RefusedPending)
+	}
+	for _, c := range []io.Closer{a, b} {
+		_ = c.Close()
+	}
+	eventually(t, "their places are free", func() bool { return r.g.Stats().Pending == 0 })
+	if c, _, err := r.connect5(false, &paho.Connect{ClientID: "c"}, nil); err != nil {
+		t.Error(err)
+	} else {
+		_ = c.Disconnect(&paho.Disconnect{})
+		<-c.Done()
+	}
 }
 
 // Drain tells clients, at the rate it is given.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -94,6 +95,38 @@ func TestAnswersNobodyReads(t *testing.T) {
 			}
 		}
 		t.Logf("%d bytes were taken", written)
+	})
+}
+
+// What all clients together have us keep is bounded by buffer-bytes, and those
+// that need nothing kept are served.
+func TestBufferBytes(t *testing.T) {
+	overAll(t, func(t *testing.T, transport string) {
+		const most, each, clients = 128 << 10, 200_000, 8
+		r, s := serveScript(t, transport, `{`+devRules+`, "general": {"limits": {"buffer-bytes": 131072}}}`)
+		part := append([]byte{0x82, 0xC0, 0x96, 0x31}, make([]byte, each)...) // of a SUBSCRIBE of 805,696 bytes
+		var kept int64
+		for i := range clients {
+			c, _ := r.open(t, s, fmt.Sprint("greedy", i))
+			go func() { // ends with the connection
+				_, _ = c.Write(part)
+			}()
+		}
+		eventually(t, "the bytes are used up", func() bool {
+			kept = max(kept, r.g.Stats().BufferBytes)
+			return kept >= most
+		})
+		other, up := r.open(t, s, "other")
+		packet := testkit.Publish(mqtt.V311, "dev/a", 0, 0, strings.Repeat("x", 500))
+		for range 200 {
+			send(t, other, packet)
+			expect(t, "broker", up, packet)
+			kept = max(kept, r.g.Stats().BufferBytes)
+		}
+		if kept > each*clients/2 {
+			t.Errorf("%d bytes were kept, buffer-bytes is %d", kept, most)
+		}
+		t.Logf("at most %d bytes were kept", kept)
 	})
 }
 

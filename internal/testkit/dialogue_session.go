@@ -200,6 +200,17 @@ func limitDialogues(b *dialogueBook) {
 			client(Publish(v, "dev/abcdef", 1, 8, "x")).is("drop").events("blocked,limit-exceeded").
 			toClient(pick(v, Ack(v, mqtt.PUBACK, 8, 0x97), Ack(v, mqtt.PUBACK, 8, 0)))
 		limit := code(v, 0x97, 0x80)
+		b.add("limit/topic-levels", v, BothDoors, conf(`"general": {"limits": {"topic-levels": 3}}`)).opens().
+			client(Publish(v, "dev/b/c", 1, 7, "x")).passes().
+			client(Publish(v, "dev/b/c/", 1, 8, "x")).is("drop").events("blocked,limit-exceeded").
+			toClient(pick(v, Ack(v, mqtt.PUBACK, 8, 0x97), Ack(v, mqtt.PUBACK, 8, 0))).
+			client(Subscribe(v, 3, "dev/+/+/#")).is("drop").events("blocked,limit-exceeded").toClient(Suback(v, 3, limit))
+		b.add("limit/will-bytes", v, BothDoors, conf(`"general": {"limits": {"will-bytes": 5}}`)).
+			opens(Will("dev/w", "12345", 0, false))
+		b.add("limit/will-bytes-exceeded", v, BothDoors, conf(`"general": {"limits": {"will-bytes": 5}}`)).
+			client(hello(v, Will("dev/w", "123456", 0, false))).is("close").
+			toClient(pick(v, Connack(v, false, 0x97), Connack(v, false, 5))).
+			events("blocked,limit-exceeded").ends("refused", 0)
 		b.add("limit/filters-per-subscribe", v, BothDoors, conf(`"general": {"limits": {"filters-per-subscribe": 2}}`)).opens().
 			client(Subscribe(v, 3, "dev/a", "dev/b")).passes().
 			client(Subscribe(v, 4, "dev/a", "dev/b", "dev/c")).is("drop").events("blocked,limit-exceeded").
