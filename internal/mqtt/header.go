@@ -15,6 +15,9 @@ type Header struct {
 // Size is the whole packet in bytes.
 func (h Header) Size() int { return h.Len + h.Length }
 
+// Append encodes h with the shortest form of its Remaining Length.
+func (h Header) Append(dst []byte) []byte { return appendHeader(dst, h.Type, h.Flags, h.Length) }
+
 // ParseHeader reads the fixed header at the start of b. v is 0 before CONNECT
 // is parsed. What can be refused with the bytes present is refused at once: a
 // type that this side never sends, reserved flags, QoS 3, a length that this

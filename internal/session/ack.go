@@ -27,7 +27,7 @@ func (s *Session) clientAck(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 			// The broker may hold the id from before the cut: it hears PUBREL
 			// too, and its PUBCOMP is not the client's.
 			s.ex.put(a.PacketID, stageSwallow, false)
-			s.passBody(mqtt.Client, h, b, pos, -1, 0, fx)
+			s.passBody(mqtt.Client, h, b, pos, 0, fx)
 		} else {
 			s.ex.remove(a.PacketID)
 		}
@@ -73,9 +73,7 @@ func (s *Session) brokerAck(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 		} else {
 			s.ex.set(x, stageOurs)
 		}
-		at := len(fx.Scratch)
-		fx.Scratch = a.Append(fx.Scratch, mqtt.PUBREC, s.version)
-		s.own(fx, mqtt.Client, at)
+		s.own(fx, mqtt.Client, a.Append(fx.Scratch, mqtt.PUBREC, s.version))
 		return h.Size()
 	case h.Type == mqtt.PUBACK && x.stage == stageSent1,
 		h.Type == mqtt.PUBREC && x.stage == stageSent2 && a.Code >= 0x80,
@@ -98,9 +96,7 @@ func (s *Session) passAck(changed bool, a *mqtt.Ack, h mqtt.Header, b []byte, po
 	}
 	s.tally(mqtt.Broker, h)
 	s.verdict(fx, mqtt.Broker, h, 0, pos, DecisionRewrite, policy.ReasonNone, policy.RuleNone)
-	at := len(fx.Scratch)
-	fx.Scratch = a.Append(fx.Scratch, h.Type, s.version)
-	s.ownNow(fx, mqtt.Client, at)
+	s.ownNow(fx, mqtt.Client, a.Append(fx.Scratch, h.Type, s.version))
 	return h.Size()
 }
 
@@ -123,9 +119,7 @@ func (s *Session) clientDisconnect(h mqtt.Header, body, b []byte, pos int, fx *E
 		s.verdict(fx, mqtt.Client, h, 0, pos, DecisionRewrite, policy.ReasonNone, policy.RuleNone)
 		d.Properties = d.Properties.AppendWithout(nil, mqtt.SessionExpiryInterval).
 			AppendUint(mqtt.SessionExpiryInterval, uint32(most))
-		at := len(fx.Scratch)
-		fx.Scratch = d.Append(fx.Scratch, mqtt.DISCONNECT, s.version)
-		s.ownNow(fx, mqtt.Broker, at)
+		s.ownNow(fx, mqtt.Broker, d.Append(fx.Scratch, mqtt.DISCONNECT, s.version))
 	} else {
 		s.pass(mqtt.Client, h, b, pos, fx)
 	}
@@ -155,9 +149,7 @@ func (s *Session) brokerDisconnect(h mqtt.Header, body, b []byte, pos int, fx *E
 			d.Code = mqtt.ServerShuttingDown
 		}
 		d.Properties = d.Properties.AppendWithout(nil, mqtt.ServerReference)
-		at := len(fx.Scratch)
-		fx.Scratch = d.Append(fx.Scratch, mqtt.DISCONNECT, s.version)
-		s.ownNow(fx, mqtt.Client, at)
+		s.ownNow(fx, mqtt.Client, d.Append(fx.Scratch, mqtt.DISCONNECT, s.version))
 	} else {
 		s.pass(mqtt.Broker, h, b, pos, fx)
 	}

@@ -40,15 +40,15 @@ func (s *Session) deliver(h mqtt.Header, b []byte, pos int, fx *Effects) int {
 		decision = DecisionDetect
 		s.event(fx, m.event(KindDetected, decision, mqtt.Broker, v.Reason, v.Rule))
 	}
-	at, skip := -1, 0
+	skip := 0
 	if !plain {
 		if !s.set.Can.Rewrite {
 			return s.fault(mqtt.Broker, h, b, pos, faultOf(CauseBrokerFault, policy.ReasonUninspectable, policy.RuleTopicAliases), fx)
 		}
-		at, skip = len(fx.Scratch), h.Len+n
 		q := *p
 		q.Topic = topic
-		fx.Scratch = q.AppendHead(fx.Scratch, s.version, h.Length-n)
+		skip = h.Len + n
+		s.ownNow(fx, mqtt.Client, q.AppendHead(fx.Scratch, s.version, h.Length-n))
 	}
 	if p.QoS == 2 && s.filtered.get(p.PacketID) != nil {
 		s.filtered.remove(p.PacketID) // the broker dealt the id anew
@@ -61,7 +61,7 @@ func (s *Session) deliver(h mqtt.Header, b []byte, pos int, fx *Effects) int {
 	if s.set.includeAll && decision == DecisionAllow {
 		s.event(fx, m.event(KindAllowed, decision, mqtt.Broker, policy.ReasonNone, v.Rule))
 	}
-	return s.passBody(mqtt.Broker, h, b, pos, at, skip, fx)
+	return s.passBody(mqtt.Broker, h, b, pos, skip, fx)
 }
 
 // filter keeps a delivery from the client.

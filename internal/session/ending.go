@@ -139,9 +139,7 @@ func (s *Session) quenches(c Cause) bool {
 // finishEnd tells both sides what they are told, and ends.
 func (s *Session) finishEnd(e End, fx *Effects) {
 	if s.quenches(e.Cause) && !s.midPacket(mqtt.Broker) {
-		at := len(fx.Scratch)
-		fx.Scratch = (&mqtt.Disconnect{}).Append(fx.Scratch, mqtt.DISCONNECT, s.version)
-		s.ownNow(fx, mqtt.Broker, at)
+		s.ownNow(fx, mqtt.Broker, (&mqtt.Disconnect{}).Append(fx.Scratch, mqtt.DISCONNECT, s.version))
 	}
 	s.farewell(e, fx)
 	s.state = stateEnded
@@ -168,21 +166,16 @@ func (s *Session) farewell(e End, fx *Effects) {
 	if !s.set.Can.Reply || s.version == 0 || s.state == stateOpaque || s.midPacket(mqtt.Client) {
 		return
 	}
-	at := len(fx.Scratch)
 	switch {
 	case s.connected && s.version == mqtt.V5:
 		// [MQTT-3.14.0-1]: only after CONNACK 0.
 		d := mqtt.Disconnect{Code: e.Code, Form: 1}
-		fx.Scratch = d.Append(fx.Scratch, mqtt.DISCONNECT, s.version)
+		s.ownNow(fx, mqtt.Client, d.Append(fx.Scratch, mqtt.DISCONNECT, s.version))
 	case !s.connected && s.info != nil || e.Reason == policy.ReasonVersion:
-		code := s.connackCode(e)
-		if code == 0 {
-			return
+		if c := (mqtt.Connack{Code: s.connackCode(e)}); c.Code != 0 {
+			s.ownNow(fx, mqtt.Client, c.Append(fx.Scratch, s.version))
 		}
-		c := mqtt.Connack{Code: code}
-		fx.Scratch = c.Append(fx.Scratch, s.version)
 	}
-	s.ownNow(fx, mqtt.Client, at)
 }
 
 // connackCode is how CONNACK says that the connection ends before it began.

@@ -83,9 +83,7 @@ func (s *Session) due(fx *Effects) {
 		return
 	}
 	if at := s.pingAt(); at > 0 && s.now >= at {
-		at := len(fx.Scratch)
-		fx.Scratch = mqtt.AppendPing(fx.Scratch, mqtt.PINGREQ)
-		s.ownNow(fx, mqtt.Broker, at)
+		s.ownNow(fx, mqtt.Broker, mqtt.AppendPing(fx.Scratch, mqtt.PINGREQ))
 		if s.ownPings++; s.pinged == 0 {
 			s.pinged = s.now
 		}

@@ -67,10 +67,3 @@ func (s *Session) unpark(fx *Effects) {
 		}
 	}
 }
-
-// ownParked is forward for s.parked, which no span can name.
-func (s *Session) ownParked(fx *Effects, to mqtt.Side, b []byte) {
-	at := len(fx.Scratch)
-	fx.Scratch = append(fx.Scratch, b...)
-	s.ownNow(fx, to, at)
-}

@@ -184,12 +184,12 @@ func (s *Session) publishAllowed(m *message, v policy.Verdict, fx *Effects) int 
 		s.verdict(fx, mqtt.Client, m.h, p.QoS, m.pos, decision, v.Reason, v.Rule)
 	}
 	s.tell(mqtt.Client, p)
-	at, skip := -1, 0
+	skip := 0
 	if s.set.Can.Rewrite && (qos < p.QoS || strip || !plain) {
-		at, skip = len(fx.Scratch), m.h.Len+m.head
-		fx.Scratch = s.rewritten(m, qos, strip).AppendHead(fx.Scratch, s.version, m.h.Length-m.head)
+		skip = m.h.Len + m.head
+		s.ownNow(fx, mqtt.Broker, s.rewritten(m, qos, strip).AppendHead(fx.Scratch, s.version, m.h.Length-m.head))
 	}
-	n := s.passBody(mqtt.Client, m.h, m.b, m.pos, at, skip, fx)
+	n := s.passBody(mqtt.Client, m.h, m.b, m.pos, skip, fx)
 	if then.typ != 0 {
 		if s.half[mqtt.Client].left > 0 {
 			s.half[mqtt.Client].then = then

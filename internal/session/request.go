@@ -175,9 +175,7 @@ func (s *Session) suback(h mqtt.Header, body, b []byte, pos int, fx *Effects) in
 	s.tally(mqtt.Broker, h)
 	s.verdict(fx, mqtt.Broker, h, 0, pos, DecisionRewrite, policy.ReasonNone, policy.RuleNone)
 	a.Codes = q.merge(a.Codes, coded)
-	at := len(fx.Scratch)
-	fx.Scratch = a.Append(fx.Scratch, h.Type, s.version)
-	s.own(fx, mqtt.Client, at)
+	s.own(fx, mqtt.Client, a.Append(fx.Scratch, h.Type, s.version))
 	s.withdraw(lost, fx)
 	return h.Size()
 }
@@ -319,7 +317,5 @@ func (s *Session) unsubscribeOurs(group []string, fx *Effects) {
 		u.Filters = append(u.Filters, []byte(f))
 	}
 	s.request(request{id: id, typ: mqtt.UNSUBSCRIBE, own: true, asked: len(group)})
-	at := len(fx.Scratch)
-	fx.Scratch = u.Append(fx.Scratch, s.version)
-	s.own(fx, mqtt.Broker, at)
+	s.own(fx, mqtt.Broker, u.Append(fx.Scratch, s.version))
 }

@@ -25,57 +25,52 @@ func (s *Session) forward(fx *Effects, to mqtt.Side, from, till int) {
 	if !s.set.Can.Reply || from == till {
 		return // the agent door passes frames, by verdict
 	}
-	if s.unparking {
-		s.ownParked(fx, to, s.parked[from:till])
+	if s.unparking { // no span can name s.parked
+		s.ownNow(fx, to, append(fx.Scratch, s.parked[from:till]...))
 		return
 	}
-	if to == mqtt.Broker {
-		s.sentUp = s.now
-	}
-	if n := len(fx.Out[to]); n > 0 {
-		if last := &fx.Out[to][n-1]; !last.Own && last.To == from {
-			last.To = till
-			return
-		}
-	}
-	fx.Out[to] = append(fx.Out[to], Span{From: from, To: till})
+	s.span(fx, to, Span{From: from, To: till})
 }
 
-// own has what was appended to the scratch since from sent to a side: at once,
-// or, when a payload is passing through to that side, after it.
-func (s *Session) own(fx *Effects, to mqtt.Side, from int) {
-	if !s.set.Can.Reply {
-		fx.Scratch = fx.Scratch[:from]
+// own has what was appended to the scratch, of which grown is the result, sent
+// to a side: at once, or, when a payload is passing through to that side, after
+// it.
+func (s *Session) own(fx *Effects, to mqtt.Side, grown []byte) {
+	if !s.set.Can.Reply || !s.midPacket(to) {
+		s.ownNow(fx, to, grown)
 		return
 	}
-	if s.midPacket(to) {
-		if s.queue == nil {
-			s.queue = new([2][]byte)
-		}
-		s.queue[to] = append(s.queue[to], fx.Scratch[from:]...)
-		fx.Scratch = fx.Scratch[:from]
-		return
+	if s.queue == nil {
+		s.queue = new([2][]byte)
 	}
-	s.ownNow(fx, to, from)
+	from := len(fx.Scratch)
+	s.queue[to] = append(s.queue[to], grown[from:]...)
+	fx.Scratch = grown[:from]
 }
 
 // ownNow is own for what belongs into the stream right here: between packets,
 // or the new head of a packet.
-func (s *Session) ownNow(fx *Effects, to mqtt.Side, from int) {
-	till := len(fx.Scratch)
+func (s *Session) ownNow(fx *Effects, to mqtt.Side, grown []byte) {
+	from, till := len(fx.Scratch), len(grown)
 	if !s.set.Can.Reply || from == till {
 		return
 	}
+	fx.Scratch = grown
+	s.span(fx, to, Span{From: from, To: till, Own: true})
+}
+
+// span has one more span sent to a side.
+func (s *Session) span(fx *Effects, to mqtt.Side, next Span) {
 	if to == mqtt.Broker {
 		s.sentUp = s.now
 	}
 	if n := len(fx.Out[to]); n > 0 {
-		if last := &fx.Out[to][n-1]; last.Own && last.To == from {
-			last.To = till
+		if last := &fx.Out[to][n-1]; last.Own == next.Own && last.To == next.From {
+			last.To = next.To
 			return
 		}
 	}
-	fx.Out[to] = append(fx.Out[to], Span{From: from, To: till, Own: true})
+	fx.Out[to] = append(fx.Out[to], next)
 }
 
 // midPacket reports whether the stream to a side is inside a packet that
@@ -116,13 +111,11 @@ func (s *Session) boundary(from mqtt.Side, fx *Effects) {
 	passed, then := !h.skip, h.then
 	*h = half{}
 	if to := from.Peer(); passed && s.queue != nil && len(s.queue[to]) > 0 {
-		at := len(fx.Scratch)
-		fx.Scratch = append(fx.Scratch, s.queue[to]...)
+		s.ownNow(fx, to, append(fx.Scratch, s.queue[to]...))
 		s.queue[to] = nil
 		if s.queue[from] == nil {
 			s.queue = nil
 		}
-		s.ownNow(fx, to, at)
 	}
 	if s.state == stateClosing && from == mqtt.Client {
 		s.finishEnd(*s.end, fx)
@@ -135,17 +128,15 @@ func (s *Session) boundary(from mqtt.Side, fx *Effects) {
 
 // reply sends an acknowledgement of ours.
 func (s *Session) reply(to mqtt.Side, r reply, fx *Effects) {
-	at := len(fx.Scratch)
 	a := mqtt.Ack{PacketID: r.id, Code: r.code}
 	if r.code != mqtt.Success {
 		a.Form = 1
 	}
-	if fx.Scratch = a.Append(fx.Scratch, r.typ, s.version); r.late && fx.Late {
-		s.owed = append(s.owed, fx.Scratch[at:]...)
-		fx.Scratch = fx.Scratch[:at]
+	if r.late && fx.Late {
+		s.owed = a.Append(s.owed, r.typ, s.version)
 		return
 	}
-	s.own(fx, to, at)
+	s.own(fx, to, a.Append(fx.Scratch, r.typ, s.version))
 }
 
 // Sent tells that the broker's socket has taken all that it was sent: now
@@ -155,27 +146,22 @@ func (s *Session) reply(to mqtt.Side, r reply, fx *Effects) {
 func (s *Session) Sent(now Time, fx *Effects) {
 	s.now = now
 	if len(s.owed) > 0 && s.state == stateOpen {
-		at := len(fx.Scratch)
-		fx.Scratch = append(fx.Scratch, s.owed...)
+		s.own(fx, mqtt.Client, append(fx.Scratch, s.owed...))
 		s.owed = nil
-		s.own(fx, mqtt.Client, at)
 	}
 	s.finish(fx)
 }
 
 // passBody forwards a packet whose head is decided: what is there of it, and
-// the rest by count. With an own head in the scratch since at (≥ 0) that stands
-// in its place, and skip bytes of the packet are left out.
-func (s *Session) passBody(from mqtt.Side, h mqtt.Header, b []byte, pos, at, skip int, fx *Effects) int {
+// the rest by count, but for the first skip bytes, in whose place a head of
+// ours was sent.
+func (s *Session) passBody(from mqtt.Side, h mqtt.Header, b []byte, pos, skip int, fx *Effects) int {
 	to := from.Peer()
-	if at < 0 && h.Overlong && s.set.Can.Rewrite {
+	if skip == 0 && h.Overlong && s.set.Can.Rewrite {
 		// 3.x does not forbid a long form of the length; the broker gets the
 		// short one, so that both read the same packet.
-		at, skip = len(fx.Scratch), h.Len
-		fx.Scratch = appendShortHeader(fx.Scratch, h)
-	}
-	if at >= 0 {
-		s.ownNow(fx, to, at)
+		s.ownNow(fx, to, h.Append(fx.Scratch))
+		skip = h.Len
 	}
 	n := min(h.Size(), len(b)-pos)
 	s.forward(fx, to, pos+skip, pos+n)
@@ -194,22 +180,13 @@ func (s *Session) dropBody(from mqtt.Side, h mqtt.Header, b []byte, pos int, the
 	return n
 }
 
-func appendShortHeader(dst []byte, h mqtt.Header) []byte {
-	dst = append(dst, byte(h.Type)<<4|h.Flags)
-	n := h.Length
-	for ; n >= 0x80; n >>= 7 {
-		dst = append(dst, byte(n)|0x80)
-	}
-	return append(dst, byte(n))
-}
-
 // pass forwards an allowed packet that needs no further look.
 func (s *Session) pass(from mqtt.Side, h mqtt.Header, b []byte, pos int, fx *Effects) int {
 	if !s.tally(from, h) {
 		return s.flood(h, pos, fx)
 	}
 	s.allowed(from, h, pos, fx)
-	return s.passBody(from, h, b, pos, -1, 0, fx)
+	return s.passBody(from, h, b, pos, 0, fx)
 }
 
 // passUnread forwards a packet by count without reading it: detect-only.
@@ -220,7 +197,7 @@ func (s *Session) passUnread(from mqtt.Side, h mqtt.Header, b []byte, pos int, f
 		Rule: policy.RuleMaxPacketSize, Packet: h.Type, From: from,
 	})
 	s.verdict(fx, from, h, 0, pos, DecisionDetect, policy.ReasonPacketTooLarge, policy.RuleMaxPacketSize)
-	return s.passBody(from, h, b, pos, -1, 0, fx)
+	return s.passBody(from, h, b, pos, 0, fx)
 }
 
 // wait stops reading before the packet at hand.

@@ -108,11 +108,9 @@ func (s *Session) subscribe(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 			}
 		}
 		p.Filters = kept
-		at := len(fx.Scratch)
-		fx.Scratch = p.Append(fx.Scratch, s.version)
-		s.ownNow(fx, mqtt.Broker, at)
+		s.ownNow(fx, mqtt.Broker, p.Append(fx.Scratch, s.version))
 	} else {
-		s.passBody(mqtt.Client, h, b, pos, -1, 0, fx)
+		s.passBody(mqtt.Client, h, b, pos, 0, fx)
 	}
 	s.revoke(d.held, fx)
 	return h.Size()
@@ -156,11 +154,9 @@ func (s *Session) unsubscribe(h mqtt.Header, body, b []byte, pos int, fx *Effect
 			}
 		}
 		p.Filters = kept
-		at := len(fx.Scratch)
-		fx.Scratch = p.Append(fx.Scratch, s.version)
-		s.ownNow(fx, mqtt.Broker, at)
+		s.ownNow(fx, mqtt.Broker, p.Append(fx.Scratch, s.version))
 	} else {
-		s.passBody(mqtt.Client, h, b, pos, -1, 0, fx)
+		s.passBody(mqtt.Client, h, b, pos, 0, fx)
 	}
 	return h.Size()
 }
@@ -235,9 +231,7 @@ func (s *Session) answerSplit(d *split, id uint16, typ mqtt.Type, fx *Effects) {
 	if typ == mqtt.UNSUBSCRIBE {
 		answer = mqtt.UNSUBACK
 	}
-	at := len(fx.Scratch)
-	fx.Scratch = a.Append(fx.Scratch, answer, s.version)
-	s.own(fx, mqtt.Client, at)
+	s.own(fx, mqtt.Client, a.Append(fx.Scratch, answer, s.version))
 }
 
 func (s *Session) allowedFilters(d *split, h mqtt.Header, pos int, fx *Effects) {

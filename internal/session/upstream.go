@@ -38,9 +38,7 @@ func (s *Session) dialled(d Dialled, fx *Effects) {
 		s.deadline = s.now + s.set.connackTimeout
 	}
 	s.limitDeliveries(&s.start.c)
-	at := len(fx.Scratch)
-	fx.Scratch = c.Append(fx.Scratch)
-	s.ownNow(fx, mqtt.Broker, at)
+	s.ownNow(fx, mqtt.Broker, c.Append(fx.Scratch))
 	s.schedule()
 }
 
@@ -150,13 +148,11 @@ func (s *Session) oldConnack(b []byte, pos int, fx *Effects) (n int, done bool) 
 	}
 	s.tally(mqtt.Broker, h)
 	s.verdict(fx, mqtt.Broker, h, 0, pos, DecisionAllow, policy.ReasonNone, policy.RuleNone)
-	at := len(fx.Scratch)
 	c := mqtt.Connack{Code: mqtt.ServerUnavailable}
 	if code == mqtt.ReturnBadVersion {
 		c.Code = mqtt.UnsupportedVersion
 	}
-	fx.Scratch = c.Append(fx.Scratch, mqtt.V5)
-	s.ownNow(fx, mqtt.Client, at)
+	s.ownNow(fx, mqtt.Client, c.Append(fx.Scratch, mqtt.V5))
 	s.ending(End{Cause: CauseBrokerRefused, Code: c.Code}, fx)
 	return h.Size(), true
 }
@@ -182,11 +178,9 @@ func (s *Session) connack(h mqtt.Header, body, b []byte, pos int, fx *Effects) i
 		s.event(fx, Event{Kind: KindConnected, Decision: DecisionAllow, Rule: policy.RuleNone, Packet: mqtt.CONNECT, From: mqtt.Client})
 	}
 	if changed {
-		at := len(fx.Scratch)
-		fx.Scratch = c.Append(fx.Scratch, s.version)
-		s.ownNow(fx, mqtt.Client, at)
+		s.ownNow(fx, mqtt.Client, c.Append(fx.Scratch, s.version))
 	} else {
-		s.passBody(mqtt.Broker, h, b, pos, -1, 0, fx)
+		s.passBody(mqtt.Broker, h, b, pos, 0, fx)
 	}
 	if c.Code != 0 {
 		s.ending(End{Cause: CauseBrokerRefused, Code: c.Code}, fx)
