@@ -162,6 +162,31 @@ func TestBrokenBroker(t *testing.T) {
 		cl.ended(t)
 		up.ended(t)
 	})
+	t.Run("closes its half", func(t *testing.T) {
+		cl, up := pair(t, s, b, v5)
+		up.Conn.(*net.TCPConn).CloseWrite()
+		checkEnd(t, cl.ended(t), v5, 0x8B)
+		up.ended(t)
+	})
+	t.Run("resets", func(t *testing.T) {
+		cl, up := pair(t, s, b, v5)
+		up.Conn.(*net.TCPConn).SetLinger(0)
+		up.Close()
+		checkEnd(t, cl.ended(t), v5, 0x8B)
+	})
+	t.Run("cut inside a delivery", func(t *testing.T) {
+		cl, up := pair(t, s, b, v5)
+		whole := message{topic: "e2e/cut", payload: "0123456789"}.bytes(v5)
+		for n := 1; n < len(whole); n += 3 {
+			up.send(t, whole[:n])
+			up.Close()
+			// A DISCONNECT only where a packet may begin.
+			if got := cl.ended(t); len(got) > 1 || len(got) == 1 && got[0].code() != 0x8B {
+				t.Errorf("cut at %d: got %v", n, got)
+			}
+			cl, up = pair(t, s, b, v5)
+		}
+	})
 	t.Run("no CONNACK at all", func(t *testing.T) {
 		for name, answer := range map[string][]byte{"PUBLISH": message{topic: "e2e/x"}.bytes(v5), "garbage": []byte("HTTP/1.1 400 Bad Request\r\n")} {
 			c := open(t, s.tcp, v5)
