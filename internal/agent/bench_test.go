@@ -8,7 +8,6 @@ import (
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
-	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
@@ -30,11 +29,8 @@ func newPath(tb testing.TB, g wire.Generation, data []byte) *path {
 	tb.Helper()
 	a := open(tb, conf(`"agent":{"decision-timeout-ms":60000}`), nil)
 	p := &path{}
-	p.conn = &conn{
-		agent: a.Agent, nc: sink{}, reader: wire.NewReader(nil, g), waiting: map[*pending]struct{}{},
-		fx: session.Effects{WantVerdicts: true}, arrived: a.now(), deadline: 1 << 62,
-	}
-	p.conn.written.L = &p.conn.mu
+	p.conn = a.decider()
+	p.conn.nc, p.conn.reader, p.conn.arrived, p.conn.deadline = sink{}, wire.NewReader(nil, g), a.now(), 1<<62
 	w := (&testkit.Proxy{}).Open("WZwGdqeKMFh")
 	for _, first := range []struct {
 		from mqtt.Side
@@ -76,11 +72,11 @@ func TestFrameDoesNotAllocate(t *testing.T) {
 			for range 1000 {
 				p.next()
 			}
-			before := p.conn.agent.stats.allowed.Load()
+			before := p.conn.tally.frames[wire.WSAllow].Load()
 			if n := testing.AllocsPerRun(1000, p.next); n != 0 {
 				t.Errorf("v%d, %s: %v allocations a frame", g, name, n)
 			}
-			if p.conn.agent.stats.allowed.Load() == before || p.conn.agent.stats.closed.Load() != 0 {
+			if p.conn.tally.frames[wire.WSAllow].Load() == before || p.conn.tally.frames[wire.WSClose].Load() != 0 {
 				t.Errorf("v%d, %s: frames were not allowed", g, name)
 			}
 		}

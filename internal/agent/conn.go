@@ -31,6 +31,7 @@ type conn struct {
 	agent  *Agent
 	nc     net.Conn
 	reader *wire.Reader
+	tally  *tally
 	later  func(*pending, *decision) // takes the answers of suspended events; never waits
 	v2     atomic.Bool               // shaken hands, successfully
 
@@ -86,14 +87,18 @@ func (a *Agent) accept() {
 	}
 }
 
+// decider is what decides events; who makes it says where answers go.
+func (a *Agent) decider() *conn {
+	c := &conn{agent: a, tally: a.stats.tally(), waiting: map[*pending]struct{}{}, fx: session.Effects{WantVerdicts: true}}
+	c.written.L = &c.mu
+	return c
+}
+
 // open starts to serve a connection, if there is a place. Of those that have
 // said nothing the oldest gives way: a proxy shakes hands at once.
 func (a *Agent) open(nc net.Conn) {
-	c := &conn{
-		agent: a, nc: nc, reader: wire.NewReader(nc, 0), waiting: map[*pending]struct{}{},
-		fx: session.Effects{WantVerdicts: true},
-	}
-	c.written.L = &c.mu
+	c := a.decider()
+	c.nc, c.reader = nc, wire.NewReader(nc, 0)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.draining || len(a.conns)-len(a.pending) >= maxConns {
@@ -296,7 +301,7 @@ func (c *conn) suspended(p *pending) {
 func (c *conn) resumed(p *pending, d *decision) {
 	p.outcome = d
 	if d != nil {
-		c.agent.stats.decided(d)
+		c.tally.decided(d)
 	}
 	switch {
 	case d == nil:

@@ -8,7 +8,6 @@ import (
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
-	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
@@ -98,9 +97,8 @@ func FuzzFrames(f *testing.F) {
 	}
 	a := open(f, conf(), nil)
 	conns := func() *conn {
-		c := &conn{agent: a.Agent, nc: sink{}, reader: wire.NewReader(nil, wire.V2), waiting: map[*pending]struct{}{}}
-		c.fx = session.Effects{WantVerdicts: true}
-		c.written.L = &c.mu
+		c := a.decider()
+		c.nc, c.reader = sink{}, wire.NewReader(nil, wire.V2)
 		return c
 	}
 	f.Fuzz(func(t *testing.T, stream, cuts []byte) {

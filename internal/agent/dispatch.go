@@ -131,12 +131,11 @@ func (c *conn) completed(id string) {
 
 // webSocketFrame decides the frame in c.frame and queues its answer.
 func (c *conn) webSocketFrame() {
-	a := c.agent
 	d := c.decide()
 	if d.suspended {
 		return
 	}
-	a.stats.decided(&d)
+	c.tally.decided(&d)
 	if d.ws == wire.WSAllow && d.note.rank == 0 {
 		c.allowFrame(c.frame.CorrelationID)
 		return
@@ -168,7 +167,7 @@ func (c *conn) slowFrame(payload, whole []byte) bool {
 	if !set.block {
 		d.ws = wire.WSAllow
 	}
-	a.stats.decided(&d)
+	c.tally.decided(&d)
 	ans := d.answer(c.generation(), []byte(id))
 	c.send(&ans, c.arrived)
 	return true

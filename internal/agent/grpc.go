@@ -26,7 +26,6 @@ import (
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/pb/agentv2"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
-	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
 )
 
 // The bounds of gRPC beside those of connections. A proxy has one stream a
@@ -107,13 +106,6 @@ func (a *Agent) listenRPC(address string) (*rpc, error) {
 	g.server.RegisterService(&older1, processor{rpc: g})
 	g.server.RegisterService(&older2, serviceV2Server{rpc: g})
 	return g, nil
-}
-
-// decider is what decides events without a connection of its own.
-func (a *Agent) decider() *conn {
-	c := &conn{agent: a, waiting: map[*pending]struct{}{}, fx: session.Effects{WantVerdicts: true}}
-	c.written.L = &c.mu
-	return c
 }
 
 // serve takes calls until stop.

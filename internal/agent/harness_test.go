@@ -160,17 +160,17 @@ func (d *door) await(tb testing.TB, tags string) {
 	await(tb, "audit event "+tags, func() bool { return d.count(tags) > 0 })
 }
 
-// await waits until something holds, and fails after ten seconds.
+// await waits until something holds, and fails after thirty seconds: machines are slow.
 func await(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
 	turn := time.NewTicker(time.Millisecond)
 	defer turn.Stop()
-	limit := time.After(10 * time.Second)
+	limit := time.After(30 * time.Second)
 	for !holds() {
 		select {
 		case <-turn.C:
 		case <-limit:
-			tb.Fatalf("%s: not within 10 s", what)
+			tb.Fatalf("%s: not within 30 s", what)
 		}
 	}
 }

@@ -103,7 +103,7 @@ func (p *pending) answer(g auth.Grant) bool {
 	}
 	c.agent.gate.Renew(&g)
 	fx := &session.Effects{WantVerdicts: true}
-	p.finish(ws.admitted(c.agent, fx, c.agent.now(), p.ticket, g, p.input, p.n, p.fold, p.note))
+	p.finish(ws.admitted(c, fx, c.agent.now(), p.ticket, g, p.input, p.n, p.fold, p.note))
 	return true
 }
 

@@ -26,7 +26,7 @@ func (ws *webSocket) report(a *Agent, fx *session.Effects, split bool) note {
 			a.audit.Emit(ws.who.Event(ws.sess, e, now))
 			continue
 		}
-		a.stats.count(e.Kind)
+		a.stats.count(e.Kind, e.Reason)
 		if split && e.Kind == session.KindBlocked && ws.repeated(a, e, now) {
 			// Clients that cut packets into frames reconnect and send the same
 			// again and again.
@@ -80,9 +80,9 @@ func (a *Agent) block(set *settings, id string, addr netip.Addr, r policy.Reason
 	rank := rankBlocked
 	if !set.block {
 		e.Tags, e.Decision, rank = []string{"mqtt", "detect-only", r.Tag()}, "detect", rankDetected
-		a.stats.count(session.KindDetected)
+		a.stats.count(session.KindDetected, r)
 	} else {
-		a.stats.count(session.KindBlocked)
+		a.stats.count(session.KindBlocked, r)
 	}
 	e.Event = strings.Join(e.Tags, ",")
 	if addr.IsValid() {

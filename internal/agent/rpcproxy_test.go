@@ -43,7 +43,7 @@ func (d *door) rpcProxy(tb testing.TB, g wire.Generation) *testkit.Proxy {
 }
 
 // patience bounds what a proxy of a test waits for.
-const patience = 10 * time.Second
+const patience = 5 * time.Second
 
 // callProxy plays a proxy that speaks v1 over gRPC.
 type callProxy struct{ agentv1.AgentProcessorClient }

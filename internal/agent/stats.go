@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -8,39 +9,70 @@ import (
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/health"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/metrics"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
 )
 
-// stats is what the agent door counts.
+// stats is what the agent door counts. What each frame counts stands in tallies,
+// of which a connection has one that it shares with few others: the goroutines
+// that decide do not take a cache line from each other.
 type stats struct {
-	allowed, dropped, closed atomic.Uint64 // frames
-	blocked, detected        atomic.Uint64 // packets, and what is refused without one
-	authenticated            atomic.Uint64
-	unanswered               atomic.Uint64 // dropped although the sender waits for an answer
-	late                     atomic.Uint64 // answers that were not sent
-	unreadable               atomic.Uint64 // events
-	upgradesRefused          atomic.Uint64
-	upgradeNotSeen           atomic.Uint64
-	connections              atomic.Uint64
+	tallies [16]tally
+	given   atomic.Uint32 // tallies that were given to connections
+
+	blocked, detected [256]atomic.Uint64 // packets, and what is refused without one, by reason
+	authenticated     atomic.Uint64
+	unanswered        atomic.Uint64 // dropped although the sender waits for an answer
+	late              atomic.Uint64 // answers that were not sent
+	unreadable        atomic.Uint64 // events
+	upgradesRefused   atomic.Uint64
+	upgradeNotSeen    atomic.Uint64
+	connections       atomic.Uint64
 }
 
-func (s *stats) decided(d *decision) {
-	switch d.ws {
-	case wire.WSAllow:
-		s.allowed.Add(1)
-	case wire.WSDrop:
-		s.dropped.Add(1)
-	default:
-		s.closed.Add(1)
+// tally is what the frames of a few connections counted.
+type tally struct {
+	frames            [3]atomic.Uint64 // by decision
+	packets, messages [2]atomic.Uint64 // by sender
+	_                 [128 - 7*8]byte  // two cache lines: they are fetched in pairs
+}
+
+// tally is one for a new connection.
+func (s *stats) tally() *tally {
+	return &s.tallies[s.given.Add(1)%uint32(len(s.tallies))]
+}
+
+// decided counts a frame.
+func (t *tally) decided(d *decision) { t.frames[d.ws].Add(1) }
+
+// processed counts what a session has counted since it was asked last.
+func (t *tally) processed(before, now *session.Counters) {
+	for side := range now.Packets {
+		if n := now.Packets[side] - before.Packets[side]; n > 0 {
+			t.packets[side].Add(n)
+		}
+		if n := now.Messages[side] - before.Messages[side]; n > 0 {
+			t.messages[side].Add(n)
+		}
 	}
 }
 
-func (s *stats) count(k session.Kind) {
+// sum adds up over the tallies.
+func (s *stats) sum(of func(*tally) *atomic.Uint64) (n uint64) {
+	for i := range s.tallies {
+		n += of(&s.tallies[i]).Load()
+	}
+	return n
+}
+
+func (s *stats) count(k session.Kind, r policy.Reason) {
 	switch k {
 	case session.KindBlocked:
-		s.blocked.Add(1)
+		s.blocked[r].Add(1)
 	case session.KindDetected:
-		s.detected.Add(1)
+		s.detected[r].Add(1)
 	}
 }
 
@@ -49,32 +81,72 @@ func (s *stats) connection() string {
 	return "a" + strconv.FormatUint(s.connections.Add(1), 36)
 }
 
+// Metrics is what was counted so far, and how full the tables are.
+func (a *Agent) Metrics() []metrics.Sample {
+	s := &a.stats
+	a.mu.Lock()
+	open := len(a.conns)
+	a.mu.Unlock()
+	if a.rpc != nil {
+		open += len(a.rpc.all())
+	}
+	all := []metrics.Sample{
+		metrics.Of(metrics.AgentAuthenticated, s.authenticated.Load()),
+		metrics.Of(metrics.AgentUnanswered, s.unanswered.Load()),
+		metrics.Of(metrics.AgentLate, s.late.Load()),
+		metrics.Of(metrics.AgentUnreadable, s.unreadable.Load()),
+		metrics.Of(metrics.AgentUpgrades, s.upgradesRefused.Load()),
+		metrics.Of(metrics.AgentUpgradeNotSeen, s.upgradeNotSeen.Load()),
+		metrics.Of(metrics.AgentWebSockets, a.table.live.Load()),
+		metrics.Of(metrics.AgentWaiting, a.table.waiting.Load()),
+		metrics.Of(metrics.AgentConnections, open),
+		metrics.Of(metrics.AgentHeld, a.table.held.Load()),
+	}
+	for _, side := range []mqtt.Side{mqtt.Client, mqtt.Broker} {
+		all = append(all,
+			metrics.Of(metrics.AgentPackets, s.sum(func(t *tally) *atomic.Uint64 { return &t.packets[side] }), "from", side.String()),
+			metrics.Of(metrics.AgentMessages, s.sum(func(t *tally) *atomic.Uint64 { return &t.messages[side] }), "from", side.String()))
+	}
+	for _, d := range []wire.WebSocketDecision{wire.WSAllow, wire.WSDrop, wire.WSClose} {
+		all = append(all, metrics.Of(metrics.AgentFrames, s.sum(func(t *tally) *atomic.Uint64 { return &t.frames[d] }), "decision", d.String()))
+	}
+	all = byTag(all, metrics.AgentBlocked, &s.blocked)
+	return byTag(all, metrics.AgentDetected, &s.detected)
+}
+
+// byTag appends a counter by the reasons' tags: several reasons have one. A
+// reason that never was is left out, but for the first: so there always is one.
+func byTag(all []metrics.Sample, m *metrics.Metric, by *[256]atomic.Uint64) []metrics.Sample {
+	sums := map[string]uint64{policy.ReasonACL.Tag(): 0}
+	for r := range by {
+		if n := by[r].Load(); n > 0 {
+			sums[policy.Reason(r).Tag()] += n //nolint:gosec // an index of the array
+		}
+	}
+	for _, tag := range slices.Sorted(maps.Keys(sums)) {
+		all = append(all, metrics.Of(m, sums[tag], "reason", tag))
+	}
+	return all
+}
+
 // report is what proxies are told.
 func (a *Agent) report(now time.Time) wire.Report {
-	s := &a.stats
-	counter := func(name, help string, v *atomic.Uint64) wire.Counter {
-		return wire.Counter{Name: name, Help: help, Value: v.Load()}
-	}
-	return wire.Report{
+	r := wire.Report{
 		AgentID: agentID, TimestampMS: now.UnixMilli(), IntervalMS: reportTime.Milliseconds(),
-		Counters: []wire.Counter{
-			counter("mqtt_agent_frames_allowed_total", "WebSocket frames that were forwarded.", &s.allowed),
-			counter("mqtt_agent_frames_dropped_total", "WebSocket frames that were dropped.", &s.dropped),
-			counter("mqtt_agent_frames_closed_total", "WebSocket frames that ended their connection.", &s.closed),
-			counter("mqtt_agent_blocked_total", "Packets and upgrades that were refused.", &s.blocked),
-			counter("mqtt_agent_detected_total", "Packets and upgrades that would have been refused.", &s.detected),
-			counter("mqtt_agent_authenticated_total", "Clients that were admitted.", &s.authenticated),
-			counter("mqtt_agent_unanswered_total", "Dropped packets whose sender waits for an answer.", &s.unanswered),
-			counter("mqtt_agent_late_total", "Answers that were too late to be sent.", &s.late),
-			counter("mqtt_agent_unreadable_total", "Events that could not be read.", &s.unreadable),
-			counter("mqtt_agent_upgrades_refused_total", "Upgrades that were refused.", &s.upgradesRefused),
-			counter("mqtt_agent_upgrade_not_seen_total", "WebSockets on routes whose upgrades are not shown.", &s.upgradeNotSeen),
-		},
-		Gauges: []wire.Gauge{
-			{Name: "mqtt_agent_websockets", Help: "WebSockets in the table.", Value: float64(a.table.live.Load())},
-			{Name: "mqtt_agent_held_bytes", Help: "Bytes of packets that are not whole.", Value: float64(a.table.held.Load())},
-		},
+		Counters: []wire.Counter{}, Gauges: []wire.Gauge{},
 	}
+	for _, s := range a.Metrics() {
+		var labels map[string]string
+		for _, l := range s.Labels {
+			labels = map[string]string{l.Name: l.Value}
+		}
+		if s.Kind == metrics.Gauge {
+			r.Gauges = append(r.Gauges, wire.Gauge{Name: s.Name, Help: s.Help, Value: s.Value})
+		} else {
+			r.Counters = append(r.Counters, wire.Counter{Name: s.Name, Help: s.Help, Label: labels, Value: uint64(s.Value)})
+		}
+	}
+	return r
 }
 
 // The reasons of this door for which it is not healthy.

@@ -27,7 +27,8 @@ type webSocket struct {
 	// Guarded by mu.
 	mu      sync.Mutex
 	sess    *session.Session
-	next    [2]uint64 // frame index that must come, by sender
+	next    [2]uint64        // frame index that must come, by sender
+	counted session.Counters // of sess, what a tally has
 	streams [2]stream
 	pending *pending // a CONNECT that waits for its password to be checked
 	doom    *doom    // it is closed at its next frame
@@ -182,9 +183,9 @@ func (ws *webSocket) feed(c *conn, e *event, whole bool) decision {
 			ws.suspend(c, e, r, fx.Ticket, input, n, f, note)
 			return decision{suspended: true}
 		}
-		return ws.admitted(a, fx, e.arrived, fx.Ticket, grant, input, n, f, note)
+		return ws.admitted(c, fx, e.arrived, fx.Ticket, grant, input, n, f, note)
 	}
-	return ws.settle(a, fx, e.side, input, n, f, note)
+	return ws.settle(c, fx, e.side, input, n, f, note)
 }
 
 // request asks the gate about the CONNECT.
@@ -194,7 +195,8 @@ func (ws *webSocket) request() auth.Request {
 
 // admitted goes on with a CONNECT whose identity is decided, and with what
 // follows it in the frame. The caller holds mu.
-func (ws *webSocket) admitted(a *Agent, fx *session.Effects, now session.Time, ticket uint32, g auth.Grant, input []byte, n int, f fold, note note) decision {
+func (ws *webSocket) admitted(c *conn, fx *session.Effects, now session.Time, ticket uint32, g auth.Grant, input []byte, n int, f fold, note note) decision {
+	a := c.agent
 	ws.release = g.Release
 	fx.Reset()
 	ws.sess.Admit(now, ticket, g.Admission, fx)
@@ -210,13 +212,16 @@ func (ws *webSocket) admitted(a *Agent, fx *session.Effects, now session.Time, t
 		n += m
 		note = note.or(ws.report(a, fx, f.split))
 	}
-	return ws.settle(a, fx, mqtt.Client, input, n, f, note)
+	return ws.settle(c, fx, mqtt.Client, input, n, f, note)
 }
 
 // settle folds the verdicts into the answer and keeps what the session did not
 // take. The caller holds mu.
-func (ws *webSocket) settle(a *Agent, fx *session.Effects, side mqtt.Side, input []byte, n int, f fold, note note) decision {
-	s := &ws.streams[side]
+func (ws *webSocket) settle(c *conn, fx *session.Effects, side mqtt.Side, input []byte, n int, f fold, note note) decision {
+	a, s := c.agent, &ws.streams[side]
+	now := ws.sess.Counters()
+	c.tally.processed(&ws.counted, now)
+	ws.counted = *now
 	if ws.waiting && ws.sess.Subject() != nil {
 		ws.waiting = false
 		a.table.connected(ws)

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/admin"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/audit"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/auth"
@@ -54,6 +55,7 @@ type App struct {
 	first   *config.Config   // what was in force at the start
 	board   *health.Board
 	broker  *health.Watch
+	admin   *admin.Server // nil without admin.address
 
 	push push
 
@@ -115,11 +117,20 @@ func New(o Options) (_ *App, err error) {
 			return nil, err
 		}
 	}
+	if cfg.Admin.Address != "" {
+		a.admin = admin.New(cfg.Admin, a, o.Log)
+	}
 	return a, nil
 }
 
 // Start opens the doors.
 func (a *App) Start() error {
+	if a.admin != nil {
+		if err := a.admin.Start(); err != nil {
+			return fmt.Errorf("admin server: %w", err)
+		}
+		a.onStop("admin server", a.admin.Stop) // last: it says that we drain
+	}
 	a.broker.Set(a.first.Broker)
 	a.onStop("broker watch", func(context.Context) error { a.broker.Stop(); return nil })
 	watch, cancel := context.WithCancel(context.Background())
@@ -139,6 +150,14 @@ func (a *App) Start() error {
 		}
 	}
 	return nil
+}
+
+// AdminAddr is the admin server's real address, nil without it.
+func (a *App) AdminAddr() net.Addr {
+	if a.admin == nil {
+		return nil
+	}
+	return a.admin.Addr()
 }
 
 // Health is whether the program is well, and if not for what reasons.
@@ -250,6 +269,9 @@ func (a *App) swap(cfg *config.Config, engine *policy.Engine) error {
 	}
 	a.cfg = cfg
 	a.broker.Set(cfg.Broker)
+	if a.admin != nil {
+		a.admin.Reload(cfg.Admin)
+	}
 	a.audit.Include(cfg.Audit.Include)
 	a.logPackets(cfg)
 	return err

@@ -75,6 +75,7 @@ func needStart(first, now *config.Config, gateway, agent bool) (keys []string) {
 		}
 	}
 	differ("audit.output", first.Audit.Output, now.Audit.Output)
+	differ("admin.address", first.Admin.Address, now.Admin.Address)
 	if agent {
 		differ("agent.socket-mode", first.Agent.SocketMode, now.Agent.SocketMode)
 		differ("agent.socket-group", first.Agent.SocketGroup, now.Agent.SocketGroup)

@@ -47,8 +47,8 @@ var gaps = []gap{
 		func(c *Config) bool { return c.Audit.HashChain },
 	},
 	{
-		"admin.address", true, "this version has no admin server",
-		func(c *Config) bool { return c.Admin.Address != "" },
+		"admin.console", false, "this version has no console at admin.address, only metrics and health",
+		func(c *Config) bool { return c.Admin.Address != "" && c.Admin.Console },
 	},
 }
 
