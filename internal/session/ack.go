@@ -13,12 +13,9 @@ func (s *Session) clientAck(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 	if err := a.Parse(h, s.version, body); err != nil {
 		return s.malformed(mqtt.Client, h, b, pos, err, fx)
 	}
-	x := s.ex.get(a.PacketID)
-	if h.Type != mqtt.PUBREL || x == nil {
-		return s.pass(mqtt.Client, h, b, pos, fx)
-	}
-	switch x.stage {
-	case stageOurs:
+	switch x := s.ex.get(a.PacketID); {
+	case h.Type != mqtt.PUBREL || x == nil:
+	case x.stage == stageOurs:
 		if !s.tally(mqtt.Client, h) {
 			return s.flood(h, pos, fx)
 		}
@@ -33,7 +30,7 @@ func (s *Session) clientAck(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 		}
 		s.reply(mqtt.Client, reply{typ: mqtt.PUBCOMP, id: a.PacketID}, fx)
 		return h.Size()
-	case stageLowered, stageParked: // PUBREC has not come [MQTT-4.3.3-4]
+	case x.stage == stageLowered || x.stage == stageParked: // PUBREC has not come [MQTT-4.3.3-4]
 		return s.misplaced(mqtt.Client, h, b, pos, fx)
 	}
 	return s.pass(mqtt.Client, h, b, pos, fx)
@@ -61,20 +58,15 @@ func (s *Session) brokerAck(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 	if unlisted {
 		a.Code = mqtt.QuotaExceeded
 	}
-	x := s.ex.get(a.PacketID)
-	if x == nil {
-		return s.passAck(unlisted, &a, h, b, pos, fx)
-	}
-	switch {
+	switch x := s.ex.get(a.PacketID); {
+	case x == nil:
 	case h.Type == mqtt.PUBACK && x.stage == stageLowered:
-		s.tally(mqtt.Broker, h)
 		if a.Code >= 0x80 {
 			s.ex.remove(a.PacketID)
 		} else {
 			s.ex.set(x, stageOurs)
 		}
-		s.own(fx, mqtt.Client, a.Append(fx.Scratch, mqtt.PUBREC, s.version))
-		return h.Size()
+		return s.passChanged(mqtt.Broker, h, pos, a.Append(fx.Scratch, mqtt.PUBREC, s.version), fx)
 	case h.Type == mqtt.PUBACK && x.stage == stageSent1,
 		h.Type == mqtt.PUBREC && x.stage == stageSent2 && a.Code >= 0x80,
 		h.Type == mqtt.PUBCOMP && (x.stage == stageReleased || x.stage == stageSent2):
@@ -86,18 +78,10 @@ func (s *Session) brokerAck(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 		s.tally(mqtt.Broker, h)
 		return h.Size()
 	}
-	return s.passAck(unlisted, &a, h, b, pos, fx)
-}
-
-// passAck forwards an acknowledgement of the broker, as it came or changed.
-func (s *Session) passAck(changed bool, a *mqtt.Ack, h mqtt.Header, b []byte, pos int, fx *Effects) int {
-	if !changed {
-		return s.pass(mqtt.Broker, h, b, pos, fx)
+	if unlisted {
+		return s.passChanged(mqtt.Broker, h, pos, a.Append(fx.Scratch, h.Type, s.version), fx)
 	}
-	s.tally(mqtt.Broker, h)
-	s.verdict(fx, mqtt.Broker, h, 0, pos, DecisionRewrite, policy.ReasonNone, policy.RuleNone)
-	s.ownNow(fx, mqtt.Client, a.Append(fx.Scratch, h.Type, s.version))
-	return h.Size()
+	return s.pass(mqtt.Broker, h, b, pos, fx)
 }
 
 // clientDisconnect forwards the client's DISCONNECT and ends: bytes behind it
@@ -115,11 +99,9 @@ func (s *Session) clientDisconnect(h mqtt.Header, body, b []byte, pos int, fx *E
 	}
 	most := s.set.Config.General.Limits.SessionExpirySecs
 	if most > 0 && d.HasSessionExpiry && int64(d.SessionExpiry) > most && s.set.Can.Rewrite && !s.set.detect {
-		s.tally(mqtt.Client, h)
-		s.verdict(fx, mqtt.Client, h, 0, pos, DecisionRewrite, policy.ReasonNone, policy.RuleNone)
 		d.Properties = d.Properties.AppendWithout(nil, mqtt.SessionExpiryInterval).
 			AppendUint(mqtt.SessionExpiryInterval, uint32(most))
-		s.ownNow(fx, mqtt.Broker, d.Append(fx.Scratch, mqtt.DISCONNECT, s.version))
+		s.passChanged(mqtt.Client, h, pos, d.Append(fx.Scratch, mqtt.DISCONNECT, s.version), fx)
 	} else {
 		s.pass(mqtt.Client, h, b, pos, fx)
 	}
@@ -144,12 +126,11 @@ func (s *Session) brokerDisconnect(h mqtt.Header, body, b []byte, pos int, fx *E
 		return s.misplaced(mqtt.Broker, h, b, pos, fx)
 	}
 	if s.set.Can.Rewrite && (elsewhere(d.Code) || len(d.ServerReference) > 0) {
-		s.tally(mqtt.Broker, h)
 		if elsewhere(d.Code) {
 			d.Code = mqtt.ServerShuttingDown
 		}
 		d.Properties = d.Properties.AppendWithout(nil, mqtt.ServerReference)
-		s.ownNow(fx, mqtt.Client, d.Append(fx.Scratch, mqtt.DISCONNECT, s.version))
+		s.passChanged(mqtt.Broker, h, pos, d.Append(fx.Scratch, mqtt.DISCONNECT, s.version), fx)
 	} else {
 		s.pass(mqtt.Broker, h, b, pos, fx)
 	}

@@ -66,8 +66,7 @@ func (s *Session) due(fx *Effects) {
 	if s.set.detect {
 		return // what both ends make of silence is theirs
 	}
-	reads := s.reads()
-	if !reads {
+	if !s.reads() {
 		s.heard = s.now
 	}
 	if at := s.silentAt(); at > 0 && s.now >= at {

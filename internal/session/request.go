@@ -172,12 +172,10 @@ func (s *Session) suback(h mqtt.Header, body, b []byte, pos int, fx *Effects) in
 		s.withdraw(lost, fx)
 		return n
 	}
-	s.tally(mqtt.Broker, h)
-	s.verdict(fx, mqtt.Broker, h, 0, pos, DecisionRewrite, policy.ReasonNone, policy.RuleNone)
 	a.Codes = q.merge(a.Codes, coded)
-	s.own(fx, mqtt.Client, a.Append(fx.Scratch, h.Type, s.version))
+	n := s.passChanged(mqtt.Broker, h, pos, a.Append(fx.Scratch, h.Type, s.version), fx)
 	s.withdraw(lost, fx)
-	return h.Size()
+	return n
 }
 
 // merge puts the broker's codes among ours.

@@ -189,6 +189,17 @@ func (s *Session) pass(from mqtt.Side, h mqtt.Header, b []byte, pos int, fx *Eff
 	return s.passBody(from, h, b, pos, 0, fx)
 }
 
+// passChanged sends what grown adds to the scratch on in place of an allowed
+// packet that is here whole.
+func (s *Session) passChanged(from mqtt.Side, h mqtt.Header, pos int, grown []byte, fx *Effects) int {
+	if !s.tally(from, h) {
+		return s.flood(h, pos, fx)
+	}
+	s.verdict(fx, from, h, 0, pos, DecisionRewrite, policy.ReasonNone, policy.RuleNone)
+	s.ownNow(fx, from.Peer(), grown)
+	return h.Size()
+}
+
 // passUnread forwards a packet by count without reading it: detect-only.
 func (s *Session) passUnread(from mqtt.Side, h mqtt.Header, b []byte, pos int, fx *Effects) int {
 	s.tally(from, h)

@@ -93,7 +93,7 @@ func (s *Session) subscribe(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 		}
 		s.often(fx, Event{
 			Kind: k, Decision: dec, Reason: policy.ReasonQoS, Rule: lowest.QoSRule,
-			Packet: mqtt.SUBSCRIBE, From: mqtt.Client, Filters: names(d.filters, true),
+			Packet: mqtt.SUBSCRIBE, From: mqtt.Client, Filters: d.granted(),
 		})
 	}
 	if n, done := s.refuseSplit(&d, p.PacketID, h, b, pos, fx); done {
@@ -101,13 +101,7 @@ func (s *Session) subscribe(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 	}
 	s.request(request{id: p.PacketID, typ: mqtt.SUBSCRIBE, split: len(d.refused) > 0, asked: d.sent, filters: d.filters})
 	if s.set.Can.Rewrite && !s.set.detect && (len(d.refused) > 0 || d.lowered) {
-		kept := p.Filters[:0]
-		for i, f := range p.Filters {
-			if d.filters[i].sent {
-				kept = append(kept, f)
-			}
-		}
-		p.Filters = kept
+		p.Filters = sent(p.Filters, d.filters)
 		s.ownNow(fx, mqtt.Broker, p.Append(fx.Scratch, s.version))
 	} else {
 		s.passBody(mqtt.Client, h, b, pos, 0, fx)
@@ -147,13 +141,7 @@ func (s *Session) unsubscribe(h mqtt.Header, body, b []byte, pos int, fx *Effect
 	}
 	s.request(request{id: p.PacketID, typ: mqtt.UNSUBSCRIBE, split: len(d.refused) > 0, asked: d.sent, filters: d.filters})
 	if s.set.Can.Rewrite && !s.set.detect && len(d.refused) > 0 {
-		kept := p.Filters[:0]
-		for i, f := range p.Filters {
-			if d.filters[i].sent {
-				kept = append(kept, f)
-			}
-		}
-		p.Filters = kept
+		p.Filters = sent(p.Filters, d.filters)
 		s.ownNow(fx, mqtt.Broker, p.Append(fx.Scratch, s.version))
 	} else {
 		s.passBody(mqtt.Client, h, b, pos, 0, fx)
@@ -210,10 +198,10 @@ func (s *Session) refuseSplit(d *split, id uint16, h mqtt.Header, b []byte, pos 
 		s.ending(faultOf(CausePolicy, d.first.Reason, d.first.Rule), fx)
 	case !all:
 		return 0, false
-	case s.set.Can.Reply && s.set.onDeny == onDenyAck:
-		s.answerSplit(d, id, h.Type, fx)
-		s.revoke(d.held, fx)
 	default:
+		if s.set.Can.Reply && s.set.onDeny == onDenyAck {
+			s.answerSplit(d, id, h.Type, fx)
+		}
 		s.revoke(d.held, fx)
 	}
 	return h.Size(), true
@@ -242,7 +230,7 @@ func (s *Session) allowedFilters(d *split, h mqtt.Header, pos int, fx *Effects) 
 	s.verdict(fx, mqtt.Client, h, 0, pos, dec, policy.ReasonNone, policy.RuleNone)
 	if s.set.includeAll && dec == DecisionAllow {
 		s.event(fx, Event{
-			Kind: KindAllowed, Rule: policy.RuleNone, Packet: h.Type, From: mqtt.Client, Filters: names(d.filters, true),
+			Kind: KindAllowed, Rule: policy.RuleNone, Packet: h.Type, From: mqtt.Client, Filters: d.granted(),
 		})
 	}
 }
@@ -254,11 +242,22 @@ func (d *split) event(k Kind, dec Decision, typ mqtt.Type) Event {
 	}
 }
 
-// names are the filters that were sent upstream, or were not.
-func names(filters []asked, sent bool) [][]byte {
+// sent are the filters of a packet that go upstream, in the memory of all.
+func sent[F any](all []F, filters []asked) []F {
+	kept := all[:0]
+	for i, f := range all {
+		if filters[i].sent {
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}
+
+// granted are the filters that go upstream, for the audit.
+func (d *split) granted() [][]byte {
 	var out [][]byte
-	for _, f := range filters {
-		if f.sent == sent {
+	for _, f := range d.filters {
+		if f.sent {
 			out = append(out, []byte(f.filter))
 		}
 	}

@@ -228,8 +228,8 @@ func (s *Session) mergeConnack(c *mqtt.Connack) bool {
 	m.remove(mqtt.ServerReference, len(c.ServerReference) > 0)
 	switch {
 	case s.info.Assigned:
-		m.remove(mqtt.AssignedClientID, len(c.AssignedClientID) > 0)
-		m.props = m.own().AppendString(mqtt.AssignedClientID, s.info.ClientID)
+		m.remove(mqtt.AssignedClientID, true)
+		m.props = m.props.AppendString(mqtt.AssignedClientID, s.info.ClientID)
 	case len(c.AssignedClientID) > 0 && st.upID != s.info.ClientID:
 		m.remove(mqtt.AssignedClientID, true) // an id between us and the broker
 	}
@@ -276,19 +276,11 @@ func elsewhere(c mqtt.ReasonCode) bool {
 	return c == mqtt.UseAnotherServer || c == mqtt.ServerMoved
 }
 
-// merge edits properties, copying them at the first change: what was parsed
-// stays the input's.
+// merge edits properties, in a copy with each change: what was parsed stays the
+// input's.
 type merge struct {
 	props   mqtt.Properties
 	changed bool
-}
-
-func (m *merge) own() mqtt.Properties {
-	if !m.changed {
-		m.changed = true
-		m.props = append(mqtt.Properties(nil), m.props...)
-	}
-	return m.props
 }
 
 func (m *merge) set(id mqtt.PropertyID, v uint32) {
