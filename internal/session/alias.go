@@ -41,10 +41,7 @@ func (s *Session) resolve(from mqtt.Side, p *mqtt.Publish) ([]byte, mqtt.ReasonC
 		if p.TopicAlias > s.aliasMax[from] { // [MQTT-3.3.2-9]
 			return nil, mqtt.TopicAliasInvalid
 		}
-		if s.alias == nil {
-			s.alias = new([2]aliases)
-		}
-		a := &s.alias[from]
+		a := &made(&s.alias)[from]
 		i := int(p.TopicAlias) - 1
 		switch {
 		case len(topic) > 0:

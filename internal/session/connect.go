@@ -61,22 +61,21 @@ type start struct {
 // question who it is.
 func (s *Session) connect(h mqtt.Header, body, b []byte, pos int, fx *Effects) int {
 	st := &start{h: h, pos: pos, raw: bytes.Clone(body)}
-	s.tally(mqtt.Client, h)
 	if err := st.c.Parse(st.raw); err != nil {
 		var me *mqtt.Error
 		if errors.As(err, &me) && me.Code == mqtt.UnsupportedVersion && !s.set.detect {
 			s.version = refusalVersion(st.raw)
+			s.tally(mqtt.Client, h)
 			return s.refused(h, pos, policy.ReasonVersion, policy.RuleProtocolVersions, fx)
 		}
-		s.count.Packets[mqtt.Client]-- // fault counts nothing, opaque bytes are no packets
 		return s.malformed(mqtt.Client, h, b, pos, err, fx)
 	}
 	c := &st.c
 	if h.Overlong && c.Version == mqtt.V5 && !s.set.detect { // [MQTT-1.5.5-1]
-		s.count.Packets[mqtt.Client]--
 		s.version = mqtt.V5
 		return s.fault(mqtt.Client, h, b, pos, faultOf(CauseMalformed, policy.ReasonMalformed, policy.RuleNone), fx)
 	}
+	s.tally(mqtt.Client, h)
 	s.version, s.start = c.Version, st
 	s.info = &ConnectInfo{
 		Version: c.Version, ClientID: string(c.ClientID), CleanStart: c.CleanStart, KeepAlive: c.KeepAlive,
@@ -173,22 +172,20 @@ func (s *Session) blocksConnect(r policy.Reason, rule policy.RuleRef, fx *Effect
 		return true
 	}
 	s.start.detected = true
-	e := s.connectEvent(KindDetected, DecisionDetect)
-	e.Reason, e.Rule = r, rule
-	s.event(fx, e)
+	s.connectEvent(KindDetected, DecisionDetect, r, rule, fx)
 	return false
 }
 
-// connectEvent is an event about the CONNECT, or about its will while that is
-// decided.
-func (s *Session) connectEvent(k Kind, d Decision) Event {
-	e := Event{Kind: k, Decision: d, Rule: policy.RuleNone, Packet: mqtt.CONNECT, From: mqtt.Client}
+// connectEvent reports a decision about the CONNECT, or about its will while
+// that is decided.
+func (s *Session) connectEvent(k Kind, d Decision, r policy.Reason, rule policy.RuleRef, fx *Effects) {
+	e := Event{Kind: k, Decision: d, Reason: r, Rule: rule, Packet: mqtt.CONNECT, From: mqtt.Client}
 	if st := s.start; st != nil && st.aboutWill {
 		w := &st.c.Will
 		e.Will = true
 		e.Topic, e.QoS, e.Retain, e.PayloadBytes = w.Topic, w.QoS, w.Retain, len(w.Payload)
 	}
-	return e
+	s.event(fx, e)
 }
 
 // refused refuses a CONNECT that Feed is at.
@@ -200,9 +197,7 @@ func (s *Session) refused(h mqtt.Header, pos int, r policy.Reason, rule policy.R
 
 // refuse ends the session before CONNACK 0, with a CONNACK that says why.
 func (s *Session) refuse(e End, fx *Effects) {
-	ev := s.connectEvent(KindBlocked, DecisionClose)
-	ev.Reason, ev.Rule = e.Reason, e.Rule
-	s.event(fx, ev)
+	s.connectEvent(KindBlocked, DecisionClose, e.Reason, e.Rule, fx)
 	s.refusal = true
 	s.ending(e, fx)
 }
@@ -282,46 +277,27 @@ func (s *Session) decideWill(fx *Effects) bool {
 		Topic: topicUp(w.Topic), ResponseTopic: topicUp(w.ResponseTopic), QoS: w.QoS, Retain: w.Retain,
 		PacketSize: st.h.Size(), PayloadSize: len(w.Payload), Payload: w.Payload, UserProperties: w.UserProperties,
 	}, nil)
-	rewrite := s.set.Can.Rewrite
-	strips := v.ClearRetain && w.Retain
-	switch {
-	case !v.Allowed(), v.RemoveWill && !rewrite:
-		r := v.Reason
-		if r == policy.ReasonNone {
-			r = policy.ReasonWill
-		}
-		if s.blocksConnect(r, v.Rule, fx) {
-			s.refused(st.h, st.pos, r, v.Rule, fx)
-			return false
-		}
-		st.will = policy.Verdict{Outcome: policy.Allow, QoS: w.QoS}
-		return true
-	case s.set.detect:
+	if (!v.Allowed() || v.RemoveWill && !s.set.Can.Rewrite) && s.blocksConnect(v.Reason, v.Rule, fx) {
+		s.refused(st.h, st.pos, v.Reason, v.Rule, fx)
+		return false
+	}
+	if s.set.detect {
 		st.will = policy.Verdict{Outcome: policy.Allow, QoS: w.QoS}
 		return true
 	}
 	st.will = v
 	if v.RemoveWill {
-		s.willEvent(KindWillRemoved, DecisionRewrite, v.Reason, v.Rule, fx)
+		s.connectEvent(KindWillRemoved, DecisionRewrite, v.Reason, v.Rule, fx)
 		return true
 	}
-	d, lowered, stripped := DecisionRewrite, KindQoSDowngraded, KindRetainStripped
-	if !rewrite {
-		d, lowered, stripped = DecisionAllow, KindQoSOverLimit, KindRetainedOverLimit
-	}
+	d, lowered, stripped := s.set.Can.changes()
 	if v.QoS < w.QoS {
-		s.willEvent(lowered, d, policy.ReasonQoS, v.QoSRule, fx)
+		s.connectEvent(lowered, d, policy.ReasonQoS, v.QoSRule, fx)
 	}
-	if strips {
-		s.willEvent(stripped, d, policy.ReasonRetained, v.RetainRule, fx)
+	if v.ClearRetain && w.Retain {
+		s.connectEvent(stripped, d, policy.ReasonRetained, v.RetainRule, fx)
 	}
 	return true
-}
-
-func (s *Session) willEvent(k Kind, d Decision, r policy.Reason, rule policy.RuleRef, fx *Effects) {
-	e := s.connectEvent(k, d)
-	e.Reason, e.Rule = r, rule
-	s.event(fx, e)
 }
 
 // needDial asks for a broker connection.

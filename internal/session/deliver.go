@@ -79,29 +79,20 @@ func (s *Session) filter(m *message, r policy.Reason, rule policy.RuleRef, fx *E
 		s.ending(faultOf(CausePolicy, r, rule), fx)
 		return min(m.h.Size(), len(m.b)-m.pos)
 	}
-	return s.dropBody(mqtt.Broker, m.h, m.b, m.pos, s.accept(p.QoS, p.PacketID, p.Dup), fx)
+	return s.dropBody(mqtt.Broker, m.h, m.b, m.pos, s.accept(p), fx)
 }
 
 // accept is how a delivery that the client does not get is acknowledged.
-func (s *Session) accept(qos byte, id uint16, dup bool) reply {
-	if !s.set.Can.Reply || id == 0 {
+func (s *Session) accept(p *mqtt.Publish) reply {
+	if !s.set.Can.Reply || p.PacketID == 0 {
 		return reply{}
 	}
-	switch qos {
-	case 1:
-		return reply{typ: mqtt.PUBACK, id: id}
-	case 2:
-		// A DUP may be one that the client had before a cut: then it is the
-		// client that completes the exchange.
-		if !dup {
-			if s.filtered == nil {
-				s.filtered = new(exchanges)
-			}
-			s.filtered.put(id, stageOurs, false)
-		}
-		return reply{typ: mqtt.PUBREC, id: id}
+	// A DUP may be one that the client had before a cut: then it is the client
+	// that completes the exchange.
+	if p.QoS == 2 && !p.Dup {
+		made(&s.filtered).put(p.PacketID, stageOurs, false)
 	}
-	return reply{}
+	return ackOf(p, mqtt.Success)
 }
 
 // discardUnread discards a delivery with sound framing and bad content, and

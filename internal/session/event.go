@@ -47,6 +47,15 @@ type Event struct {
 	End    End // KindDisconnected
 }
 
+// changes are how it is told that a QoS is too high or a retain flag is not
+// allowed: as changed, or, in the door that cannot do that, as only seen.
+func (c Capabilities) changes() (d Decision, lowered, stripped Kind) {
+	if !c.Rewrite {
+		return DecisionAllow, KindQoSOverLimit, KindRetainedOverLimit
+	}
+	return DecisionRewrite, KindQoSDowngraded, KindRetainStripped
+}
+
 // Counters is what a session counted, for the disconnect event and metrics.
 type Counters struct {
 	Packets, Messages, Bytes [2]uint64 // by sender; Bytes as received

@@ -73,7 +73,7 @@ func (s *Session) due(fx *Effects) {
 		s.ending(End{Cause: CauseKeepAlive}, fx)
 		return
 	}
-	if s.hold[mqtt.Client] == holdPacketID && s.now >= s.held1+ownRequestTime && s.stillHeld(mqtt.Client) {
+	if s.hold[mqtt.Client] == holdPacketID && s.now >= s.heldSince+ownRequestTime && s.stillHeld(mqtt.Client) {
 		s.ending(End{Cause: CauseBrokerFault}, fx)
 		return
 	}
@@ -134,7 +134,7 @@ func (s *Session) schedule() {
 		s.earlier(s.pingAt())
 		s.earlier(s.deadAt())
 		if s.hold[mqtt.Client] == holdPacketID {
-			s.earlier(s.held1 + ownRequestTime)
+			s.earlier(s.heldSince + ownRequestTime)
 		}
 		if s.set.detect {
 			s.wake = 0
@@ -158,7 +158,7 @@ func (s *Session) wakeEarlier() {
 	if s.heard > s.sentUp || s.hold[mqtt.Client] != holdNone || s.driverHolds {
 		s.earlier(s.pingAt())
 		if s.hold[mqtt.Client] == holdPacketID {
-			s.earlier(s.held1 + ownRequestTime)
+			s.earlier(s.heldSince + ownRequestTime)
 		}
 	}
 }

@@ -215,13 +215,9 @@ func (s *Session) rewritten(m *message, qos byte, strip bool) *mqtt.Publish {
 	return &p
 }
 
-// reportChange reports a lowered QoS and a cleared retain flag: done, or, in
-// the door that cannot, only seen.
+// reportChange reports a lowered QoS and a cleared retain flag.
 func (s *Session) reportChange(m *message, v policy.Verdict, qos byte, strip bool, fx *Effects) Decision {
-	d, lowered, stripped := DecisionRewrite, KindQoSDowngraded, KindRetainStripped
-	if !s.set.Can.Rewrite {
-		d, lowered, stripped = DecisionAllow, KindQoSOverLimit, KindRetainedOverLimit
-	}
+	d, lowered, stripped := s.set.Can.changes()
 	if qos < m.p.QoS {
 		s.often(fx, m.event(lowered, d, mqtt.Client, policy.ReasonQoS, v.QoSRule))
 	}
@@ -264,21 +260,18 @@ func (s *Session) enter(p *mqtt.Publish, qos byte) (act action, then reply) {
 			return act, reply{}
 		}
 	}
-	if s.ex == nil {
-		s.ex = new(exchanges)
-	}
-	again := p.Dup && s.resumed
+	st := stageOurs
 	switch {
 	case p.QoS == 1:
-		s.ex.put(p.PacketID, stageSent1, again)
+		st = stageSent1
 	case qos == 2:
-		s.ex.put(p.PacketID, stageSent2, again)
+		st = stageSent2
 	case qos == 1:
-		s.ex.put(p.PacketID, stageLowered, again)
+		st = stageLowered
 	default:
-		s.ex.put(p.PacketID, stageOurs, again)
 		then = reply{typ: mqtt.PUBREC, id: p.PacketID, late: true}
 	}
+	made(&s.ex).put(p.PacketID, st, p.Dup && s.resumed)
 	return actForward, then
 }
 
@@ -324,10 +317,7 @@ func (s *Session) notForwarded(m *message, act action, then reply, fx *Effects) 
 	case actBusy:
 		if s.version == mqtt.V5 {
 			s.tally(mqtt.Client, m.h)
-			then = reply{typ: mqtt.PUBACK, id: m.p.PacketID, code: mqtt.PacketIDInUse}
-			if m.p.QoS == 2 {
-				then.typ = mqtt.PUBREC
-			}
+			then = ackOf(&m.p, mqtt.PacketIDInUse)
 			s.often(fx, m.event(KindBlocked, DecisionDrop, mqtt.Client, policy.ReasonProtocol, policy.RuleNone))
 			s.verdict(fx, mqtt.Client, m.h, m.p.QoS, m.pos, DecisionDrop, policy.ReasonProtocol, policy.RuleNone)
 			return s.dropBody(mqtt.Client, m.h, m.b, m.pos, then, fx)
@@ -374,15 +364,9 @@ func (s *Session) publishDenied(m *message, v policy.Verdict, fx *Effects) int {
 	}
 	var then reply
 	if p.QoS > 0 && s.set.Can.Reply && s.set.onDeny == onDenyAck {
-		then = reply{typ: mqtt.PUBACK, id: p.PacketID, code: ackCode(s.version, v.Reason)}
-		if p.QoS == 2 {
-			then.typ = mqtt.PUBREC
-		}
+		then = ackOf(p, ackCode(s.version, v.Reason))
 		if keeps {
-			if s.ex == nil {
-				s.ex = new(exchanges)
-			}
-			s.ex.put(p.PacketID, stageOurs, p.Dup && s.resumed)
+			made(&s.ex).put(p.PacketID, stageOurs, p.Dup && s.resumed)
 		} else if p.QoS == 2 && p.Dup && s.resumed {
 			s.release(p.PacketID, fx)
 		}
@@ -394,10 +378,7 @@ func (s *Session) publishDenied(m *message, v policy.Verdict, fx *Effects) int {
 // was in force that allowed the message: the refusal frees it at the client,
 // and the next message with it would be taken for this one.
 func (s *Session) release(id uint16, fx *Effects) {
-	if s.ex == nil {
-		s.ex = new(exchanges)
-	}
-	s.ex.put(id, stageSwallow, false)
+	made(&s.ex).put(id, stageSwallow, false)
 	s.reply(mqtt.Broker, reply{typ: mqtt.PUBREL, id: id}, fx)
 }
 

@@ -58,10 +58,7 @@ func (e *Event) alike(o *Event) bool {
 // to itself. The first of it is an event like others, the next are repeats; a
 // minute's number of them is one more event.
 func (s *Session) often(fx *Effects, e Event) {
-	if s.repeats == nil {
-		s.repeats = new(repeats)
-	}
-	p := s.repeats.of(&e, s.now)
+	p := made(&s.repeats).of(&e, s.now)
 	if p.count > 0 && s.now >= p.next {
 		s.tellRepeat(p, fx)
 	}

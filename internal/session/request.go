@@ -107,11 +107,8 @@ func (l lost) shared() bool { return strings.HasPrefix(l.filter, "$share/") }
 
 // request notes that the broker has to answer q.
 func (s *Session) request(q request) {
-	if s.requests == nil {
-		s.requests = new(requests)
-	}
 	q.generation = s.generation
-	s.requests.add(q)
+	made(&s.requests).add(q)
 }
 
 // mayRequest checks the table before one more request of the client: a hold, an
@@ -218,10 +215,7 @@ func (s *Session) settle(q *request, codes []byte) (list []lost) {
 		case q.typ == mqtt.UNSUBSCRIBE:
 			s.held.remove(f.filter)
 		default:
-			if s.held == nil {
-				s.held = new(filters)
-			}
-			s.held.add(f.filter)
+			made(&s.held).add(f.filter)
 			if q.generation == s.generation || s.set.detect {
 				continue
 			}

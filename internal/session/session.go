@@ -87,7 +87,7 @@ type Session struct {
 	pinged    Time // since when a PINGREQ of ours is unanswered; 0: none is
 	wake      Time // what Effects say
 	deadline  Time // of CONNECT, of CONNACK, of stateClosing; 0: none
-	held1     Time // since when hold[Client] stands
+	heldSince Time // since when hold[Client] stands
 	denials   bucket
 	packets   bucket
 
@@ -108,6 +108,14 @@ type Session struct {
 	aliased     bool // a packet of this call told an alias
 	unparking   bool // the input of forward is s.parked
 	end         *End // in stateClosing
+}
+
+// made is what p points to, made when it is first needed.
+func made[T any](p **T) *T {
+	if *p == nil {
+		*p = new(T)
+	}
+	return *p
 }
 
 // New starts a session at the client's first byte. now starts the time until

@@ -40,11 +40,9 @@ func (s *Session) own(fx *Effects, to mqtt.Side, grown []byte) {
 		s.ownNow(fx, to, grown)
 		return
 	}
-	if s.queue == nil {
-		s.queue = new([2][]byte)
-	}
 	from := len(fx.Scratch)
-	s.queue[to] = append(s.queue[to], grown[from:]...)
+	queue := made(&s.queue)
+	queue[to] = append(queue[to], grown[from:]...)
 	fx.Scratch = grown[:from]
 }
 
@@ -124,6 +122,15 @@ func (s *Session) boundary(from mqtt.Side, fx *Effects) {
 	if then.typ != 0 {
 		s.reply(from, then, fx)
 	}
+}
+
+// ackOf is the acknowledgement of a PUBLISH of QoS 1 or 2.
+func ackOf(p *mqtt.Publish, code mqtt.ReasonCode) reply {
+	r := reply{typ: mqtt.PUBACK, id: p.PacketID, code: code}
+	if p.QoS == 2 {
+		r.typ = mqtt.PUBREC
+	}
+	return r
 }
 
 // reply sends an acknowledgement of ours.
@@ -213,8 +220,8 @@ func (s *Session) passUnread(from mqtt.Side, h mqtt.Header, b []byte, pos int, f
 
 // wait stops reading before the packet at hand.
 func (s *Session) wait(from mqtt.Side, why hold) int {
-	if s.hold[from] = why; from == mqtt.Client && s.held1 == 0 {
-		s.held1 = s.now
+	if s.hold[from] = why; from == mqtt.Client && s.heldSince == 0 {
+		s.heldSince = s.now
 	}
 	return 0
 }
@@ -279,21 +286,18 @@ func (s *Session) event(fx *Effects, e Event) { fx.Events = append(fx.Events, e)
 
 // finish completes the effects of a call.
 func (s *Session) finish(fx *Effects) {
+	if len(s.parked) > 0 {
+		s.unpark(fx)
+	}
 	if s.state == stateEnded {
 		fx.Pause = [2]bool{true, true}
 		return
-	}
-	if len(s.parked) > 0 {
-		if s.unpark(fx); s.state == stateEnded {
-			fx.Pause = [2]bool{true, true}
-			return
-		}
 	}
 	if s.hold[mqtt.Client] != holdNone && !s.stillHeld(mqtt.Client) {
 		s.hold[mqtt.Client], s.heard = holdNone, s.now
 	}
 	if s.hold[mqtt.Client] == holdNone {
-		s.held1 = 0
+		s.heldSince = 0
 	}
 	if s.hold[mqtt.Broker] != holdNone && !s.stillHeld(mqtt.Broker) {
 		s.hold[mqtt.Broker] = holdNone

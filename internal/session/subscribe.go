@@ -87,10 +87,7 @@ func (s *Session) subscribe(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 		d.grant(filter)
 	}
 	if d.lowered && !s.set.detect && len(d.refused) < len(p.Filters) {
-		k, dec := KindQoSDowngraded, DecisionRewrite
-		if !s.set.Can.Rewrite {
-			k, dec = KindQoSOverLimit, DecisionAllow
-		}
+		dec, k, _ := s.set.Can.changes()
 		s.often(fx, Event{
 			Kind: k, Decision: dec, Reason: policy.ReasonQoS, Rule: lowest.QoSRule,
 			Packet: mqtt.SUBSCRIBE, From: mqtt.Client, Filters: d.granted(),
