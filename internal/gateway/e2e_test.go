@@ -260,7 +260,7 @@ func refusedWith(t *testing.T, r *rig, code5 byte, code3 byte, change5 func(*pah
 // errorOf3 is how the 3.1.1 client puts a return code.
 func errorOf3(code byte) string {
 	return map[byte]string{
-		3: "server Unavailable", 4: "bad user name or password", 5: "not Authorized",
+		2: "identifier rejected", 3: "server Unavailable", 4: "bad user name or password", 5: "not Authorized",
 	}[code]
 }
 
@@ -271,6 +271,29 @@ func TestForbiddenWill(t *testing.T) {
 			func(c *paho.Connect) { c.WillMessage = &paho.WillMessage{Topic: "secret", Payload: []byte("x")} },
 			func(o *pahov3.ClientOptions) { o.SetWill("secret", "x", 0, false) })
 	})
+}
+
+// An id that we would assign is not one that a rule for client ids asks for.
+func TestEmptyClientID(t *testing.T) {
+	for _, rule := range []string{`"client-id-pattern": ".*"`, `"min-client-id-length": 1`} {
+		overAll(t, func(t *testing.T, transport string) {
+			r, _ := serveBroker(t, transport, `{`+devRules+`, "auth": {`+rule+`}}`)
+			refusedWith(t, r, 0x85, 2,
+				func(c *paho.Connect) { c.ClientID = "" },
+				func(o *pahov3.ClientOptions) { o.SetClientID("") })
+			eventually(t, "four refusals by empty-client-id", func() bool {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				n := 0
+				for _, e := range r.events {
+					if e.Event == "mqtt,blocked,client-id-invalid" && e.Rule == "empty-client-id" {
+						n++
+					}
+				}
+				return n == 4
+			})
+		})
+	}
 }
 
 func TestBrokerDown(t *testing.T) {

@@ -114,7 +114,8 @@ func refusalVersion(body []byte) mqtt.Version {
 	return mqtt.V311
 }
 
-// connectLimits checks what needs no identity. It also assigns a client id.
+// connectLimits checks what needs no identity. It also assigns a client id;
+// whether clients may leave that to us is among the rules that admit them.
 func (s *Session) connectLimits(c *mqtt.Connect) (policy.Reason, policy.RuleRef) {
 	cfg := s.set.Config
 	l := &cfg.General.Limits
@@ -138,17 +139,11 @@ func (s *Session) connectLimits(c *mqtt.Connect) (policy.Reason, policy.RuleRef)
 	if len(c.ClientID) > 0 {
 		return policy.ReasonNone, policy.RuleNone
 	}
-	a := &cfg.Auth
-	switch {
-	case a.ClientIDPattern != nil:
-		return policy.ReasonClientID, policy.RuleClientIDPattern
-	case a.MinClientIDLength >= 1:
-		return policy.ReasonClientID, policy.RuleClientIDLength
-	case !c.CleanStart: // [MQTT-3.1.3-8]
+	if !c.CleanStart { // [MQTT-3.1.3-8]
 		return policy.ReasonClientID, policy.RuleEmptyClientID
 	}
 	if s.set.Can.Rewrite {
-		s.info.ClientID, s.info.Assigned = s.assign(a.ClientIDTemplate), true
+		s.info.ClientID, s.info.Assigned = s.assign(cfg.Auth.ClientIDTemplate), true
 	}
 	return policy.ReasonNone, policy.RuleNone
 }
