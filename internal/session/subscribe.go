@@ -7,7 +7,8 @@ import (
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 )
 
-var sharePrefix = []byte("$share/")
+// sharePrefix is how the filter of a shared subscription begins.
+const sharePrefix = "$share/"
 
 // split is a request of the client divided into what goes upstream and what is
 // refused here.
@@ -41,7 +42,7 @@ func (s *Session) subscribe(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 		return s.malformed(mqtt.Client, h, b, pos, err, fx)
 	}
 	for i := range p.Filters {
-		if p.Filters[i].NoLocal && bytes.HasPrefix(p.Filters[i].Filter, sharePrefix) { // [MQTT-3.8.3-4]
+		if p.Filters[i].NoLocal && bytes.HasPrefix(p.Filters[i].Filter, []byte(sharePrefix)) { // [MQTT-3.8.3-4]
 			return s.misplaced(mqtt.Client, h, b, pos, fx)
 		}
 	}
@@ -259,39 +260,4 @@ func (d *split) granted() [][]byte {
 		}
 	}
 	return out
-}
-
-// Policy puts a new subject in force: after a reload, or when the identity
-// changed. Subscriptions that it does not allow any more are ended upstream, a
-// shared one by ending the connection: a delivery filtered at one member would
-// be lost to its group. A nil subject ends the connection as revoked.
-func (s *Session) Policy(now Time, subj *policy.Subject, fx *Effects) {
-	s.now = now
-	switch {
-	case s.state == stateEnded || s.subj == nil:
-	case subj == nil:
-		s.ending(faultOf(CausePolicy, policy.ReasonNotAllowed, policy.RuleRevoked), fx)
-	default:
-		s.subj = subj
-		s.generation++
-		switch {
-		case s.set.detect:
-		case s.state == stateOpen:
-			s.recheck(fx)
-		case s.state == stateDial:
-			s.redecide(fx)
-		}
-	}
-	s.finish(fx)
-}
-
-// recheck applies a new policy to the subscriptions held.
-func (s *Session) recheck(fx *Effects) {
-	var list []lost
-	for _, f := range s.held.sorted() {
-		if v := s.subj.Subscribe([]byte(f), 0, nil); !v.Allowed() {
-			list = append(list, lost{f, v})
-		}
-	}
-	s.withdraw(list, fx)
 }
