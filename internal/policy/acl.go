@@ -15,20 +15,20 @@ func ruleOf(k topic.Key) RuleRef {
 }
 
 // aclTopic decides one topic by first match. v.Rule is what decided.
-func (s *Subject) aclTopic(check string, set *topic.Set, name []byte, v *Verdict, tr *Trace) bool {
+func (s *Subject) aclTopic(set *topic.Set, name []byte, v *Verdict, tr *Trace) bool {
 	if len(name) == 0 { // not even without an ACL: [MQTT-4.7.3-1]
 		return v.deny(ReasonMalformed, RuleNone)
 	}
 	if !s.engine.cfg.ACL.Enabled {
 		if tr != nil {
-			tr.add(Step{Check: check, Outcome: Allow, Rule: RuleNone, Detail: "acl.enabled is false"})
+			tr.add(Step{Check: "acl", Outcome: Allow, Rule: RuleNone, Detail: "acl.enabled is false"})
 		}
 		return true
 	}
 	allow, k := set.Allows(name)
 	v.Rule = ruleOf(k)
 	if tr != nil {
-		tr.add(Step{Check: check, Outcome: outcome(allow), Rule: v.Rule, Detail: s.why(v.Rule, string(name))})
+		tr.add(Step{Check: "acl", Outcome: outcome(allow), Rule: v.Rule, Detail: s.why(v.Rule, string(name))})
 	}
 	if !allow {
 		return v.deny(ReasonACL, v.Rule)
@@ -37,11 +37,7 @@ func (s *Subject) aclTopic(check string, set *topic.Set, name []byte, v *Verdict
 }
 
 func (s *Subject) aclPublish(m *Message, v *Verdict, tr *Trace) bool {
-	return s.aclTopic("acl", s.bound.publish, m.Topic, v, tr)
-}
-
-func (s *Subject) aclDeliver(name []byte, v *Verdict, tr *Trace) {
-	s.aclTopic("acl", s.bound.subscribe, name, v, tr)
+	return s.aclTopic(s.bound.publish, m.Topic, v, tr)
 }
 
 // aclResponse asks that the sender could itself publish or subscribe where it

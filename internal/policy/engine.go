@@ -18,7 +18,7 @@ const MaxRules = 100_000
 // Engine is a compiled policy: immutable, shared by all connections.
 type Engine struct {
 	cfg   *config.Config
-	rules []rule // in evaluation order; a RuleRef ≥ 0 is an index
+	rules []rule // in evaluation order; RuleRef n > 0 is rules[n-1]
 
 	// Rules to look at when binding, by the most telling thing they ask for, each
 	// list in evaluation order. rest holds all others but those that hold for
@@ -191,9 +191,6 @@ func over(entries []topic.Entry, everybody *topic.Set) *topic.Set {
 
 // Config is the configuration the engine was compiled from.
 func (e *Engine) Config() *config.Config { return e.cfg }
-
-// Rules is how many ACL rules the policy has.
-func (e *Engine) Rules() int { return len(e.rules) }
 
 // RuleName names r for audit and explain: the rule's name or its place in the
 // file, or the built-in check.

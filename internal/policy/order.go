@@ -75,7 +75,7 @@ func (s *Subject) Unsubscribe(filter []byte, tr *Trace) Verdict {
 // there. Its QoS is never lowered. It does not allocate.
 func (s *Subject) Deliver(topic []byte, tr *Trace) Verdict {
 	v := allowed(2)
-	s.aclDeliver(topic, &v, tr)
+	s.aclTopic(s.bound.subscribe, topic, &v, tr)
 	return v
 }
 

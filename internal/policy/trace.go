@@ -41,10 +41,7 @@ var singular = strings.NewReplacer("bytes", "byte", "levels", "level", "properti
 // default is.
 func (s *Subject) why(r RuleRef, name string) string {
 	if r <= 0 {
-		switch {
-		case !s.engine.cfg.ACL.Enabled:
-			return "acl.enabled is false"
-		case len(name) > 0 && name[0] == '$':
+		if len(name) > 0 && name[0] == '$' {
 			return fmt.Sprintf("no rule matches topic %q, and no default reaches a first level that begins with $", name)
 		}
 		return fmt.Sprintf("no rule matches topic %q", name)
