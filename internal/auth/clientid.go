@@ -2,7 +2,6 @@ package auth
 
 import (
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
@@ -69,7 +68,7 @@ func matchesWhole(re config.Regexp, s string) bool {
 func matchesTemplate(template, id, username string) bool {
 	template, open := strings.CutSuffix(template, "*")
 	if strings.Contains(template, "%u") {
-		if !fillable(username) {
+		if !policy.Fits(username) {
 			return false
 		}
 		template = strings.ReplaceAll(template, "%u", username)
@@ -109,12 +108,4 @@ func speakable(s string) bool {
 		}
 	}
 	return true
-}
-
-// fillable reports whether a value may stand for a template variable: not
-// empty, without / + # and control characters, and not $… [policy section 4].
-func fillable(value string) bool {
-	return value != "" && value[0] != '$' && !strings.ContainsFunc(value, func(r rune) bool {
-		return r == '/' || r == '+' || r == '#' || unicode.IsControl(r)
-	})
 }

@@ -255,24 +255,25 @@ func (p pattern) with(username, clientID, group string) string {
 // fill appends what the pattern is for an identity: nothing where a value is
 // not fit, one pattern a group where it holds %g.
 func (p pattern) fill(dst []string, b *binding) []string {
-	if p.values&valueUsername != 0 && !fits(b.id.Username) || p.values&valueClientID != 0 && !fits(b.id.ClientID) {
+	if p.values&valueUsername != 0 && !Fits(b.id.Username) || p.values&valueClientID != 0 && !Fits(b.id.ClientID) {
 		return dst
 	}
 	if p.values&valueGroup == 0 {
 		return append(dst, p.with(b.id.Username, b.id.ClientID, ""))
 	}
 	for _, g := range b.groups {
-		if fits(g) {
+		if Fits(g) {
 			dst = append(dst, p.with(b.id.Username, b.id.ClientID, g))
 		}
 	}
 	return dst
 }
 
-// fits reports whether a value may stand for part of a level. A client names
-// itself: a value that could change the shape of the pattern or reach "$" never
-// matches.
-func fits(value string) bool {
+// Fits reports whether a user name, client id or group may stand in a template:
+// it is valid UTF-8, not empty, without / + # and control characters, and does
+// not begin with "$". A client names itself: a value that could change the shape
+// of a pattern, or reach "$", never matches.
+func Fits(value string) bool {
 	if value == "" || value[0] == '$' || !utf8.ValidString(value) {
 		return false
 	}

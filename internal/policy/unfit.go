@@ -11,7 +11,7 @@ func (e *Engine) Unfit(id *Identity) (Reason, RuleRef) {
 	// An empty value is no name that the rule could have meant.
 	var unfit values
 	bad := func(s string, v values) {
-		if s != "" && !fits(s) {
+		if s != "" && !Fits(s) {
 			unfit |= v
 		}
 	}
