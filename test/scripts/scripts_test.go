@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 			"localise": localise,
 			"verifies": verifies,
 			"serving":  serving,
+			"denies":   denies,
 		},
 	})
 }
