@@ -291,7 +291,7 @@ func (c *conn) unknown(set *settings, e *event) decision {
 func (c *conn) admit(set *settings, e *event, next [2]uint64) decision {
 	a, f := c.agent, e.frame
 	ws := &webSocket{
-		key: string(c.key), id: string(f.CorrelationID), addr: parseAddr(f.ClientIP), set: set,
+		key: string(c.key), id: string(f.CorrelationID), addr: parseAddr(f.ClientIP), route: string(f.Route), set: set,
 		next: next, seen: e.arrived, waiting: true,
 	}
 	ws.network = network(ws.addr)

@@ -277,6 +277,53 @@ func TestCancelQueued(t *testing.T) {
 	}
 }
 
+// TestFirstBytes: a connection whose first bytes are those of nothing ends at
+// once, and not when its time to shake hands is over.
+func TestFirstBytes(t *testing.T) {
+	a := open(t, conf(), nil)
+	for _, in := range []string{"\x00\x00\x00\x00", "\xff", "\x00\x00\x00\x05x", "GET "} {
+		r := dial(t, a, wire.V2)
+		began := time.Now()
+		r.write(t, []byte(in))
+		r.closed(t, fmt.Sprintf("%q", in))
+		if took := time.Since(began); took > handshakeTime/2 {
+			t.Errorf("%q: closed after %v", in, took)
+		}
+	}
+}
+
+// TestManySilent: ten thousand connections that never shake hands neither use
+// up the places nor hold up a proxy.
+func TestManySilent(t *testing.T) {
+	a := open(t, conf(), nil)
+	p := a.proxy(t, wire.V2)
+	w := connect(t, p, "lives")
+	const window = 500 // open at a time on our side
+	var silent [window]net.Conn
+	for i := range 10_000 {
+		c, err := net.Dial("unix", a.socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if old := silent[i%window]; old != nil {
+			old.Close() // the agent may have done so before
+		}
+		silent[i%window] = c
+		if i%1000 == 0 {
+			want(t, "meanwhile", w.Send(t, mqtt.Client, publish("dev/a", 0)), wire.WSAllow)
+			a.mu.Lock()
+			if len(a.pending) > maxPending || len(a.conns) > 2*maxPending {
+				t.Errorf("%d pending of %d connections", len(a.pending), len(a.conns))
+			}
+			a.mu.Unlock()
+		}
+	}
+	connect(t, a.proxy(t, wire.V2), "comes late")
+	for _, c := range silent {
+		c.Close() // the end
+	}
+}
+
 // TestPendingConnections: connections that never shake hands give way to those
 // that do.
 func TestPendingConnections(t *testing.T) {

@@ -27,6 +27,9 @@ func (ws *webSocket) report(a *Agent, fx *session.Effects, split bool) note {
 			continue
 		}
 		a.stats.count(e.Kind, e.Reason)
+		if e.Kind == session.KindConnected {
+			ws.connected(a)
+		}
 		if split && e.Kind == session.KindBlocked && ws.repeated(a, e, now) {
 			// Clients that cut packets into frames reconnect and send the same
 			// again and again.

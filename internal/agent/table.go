@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
 )
 
@@ -26,7 +27,24 @@ type table struct {
 	// Guarded by mu.
 	mu    sync.Mutex
 	ids   map[string]*webSocket // correlation ids are unique over the process
+	named map[client]*webSocket // who is connected at the broker
+	users map[identity]int32    // how many were admitted
 	addrs map[netip.Addr]presence
+}
+
+// identity is whose a client is: all anonymous clients are one.
+type identity struct {
+	name      string
+	anonymous bool
+}
+
+func identityOf(id *policy.Identity) identity { return identity{id.Username, id.Anonymous} }
+
+// client is what a broker knows a connection by. Routes may lead to different
+// brokers.
+type client struct {
+	route, id string
+	user      identity
 }
 
 // presence is what one address has in the table.
@@ -57,7 +75,7 @@ const (
 )
 
 func newTable() *table {
-	t := &table{seed: maphash.MakeSeed(), ids: map[string]*webSocket{}, addrs: map[netip.Addr]presence{}}
+	t := &table{seed: maphash.MakeSeed(), ids: map[string]*webSocket{}, named: map[client]*webSocket{}, users: map[identity]int32{}, addrs: map[netip.Addr]presence{}}
 	for i := range t.shards {
 		t.shards[i].live, t.shards[i].preludes = map[string]*webSocket{}, map[string]*prelude{}
 	}
@@ -142,6 +160,40 @@ func (t *table) add(ws *webSocket) full {
 	return fullNot
 }
 
+// leastShared is how many WebSockets there must be place for that the last
+// eighth of them is kept from a user who has half.
+const leastShared = 64
+
+// admit counts ws, whose CONNECT is accepted, for its user. False: this one has
+// half of the table, and the rest is nearly full. There is no event for the end
+// of a WebSocket, so one user's dead ones could keep all others out.
+func (t *table) admit(ws *webSocket, u identity) bool {
+	most := int64(ws.set.cfg.Agent.MaxSessions)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.users[u]
+	if most >= leastShared && 8*t.live.Load() > 7*most && 2*int64(n) >= most {
+		return false
+	}
+	t.users[u] = n + 1
+	ws.user, ws.admits = u, true
+	return true
+}
+
+// connect notes that the broker has accepted ws and returns the one that it has
+// ended for it, nil if there was none.
+func (t *table) connect(ws *webSocket, clientID string) (older *webSocket) {
+	if clientID == "" || !ws.admits {
+		return nil // the broker gives it one
+	}
+	c := client{ws.route, clientID, ws.user}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	older = t.named[c]
+	t.named[c], ws.name = ws, c
+	return older
+}
+
 // over reports whether one more than n is above a limit; 0 is none.
 func over(n int64, limit int) bool { return limit > 0 && n >= int64(limit) }
 
@@ -164,6 +216,14 @@ func (t *table) remove(ws *webSocket, waiting bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.ids, ws.id)
+	if t.named[ws.name] == ws {
+		delete(t.named, ws.name)
+	}
+	if ws.admits {
+		if t.users[ws.user]--; t.users[ws.user] == 0 {
+			delete(t.users, ws.user)
+		}
+	}
 	t.live.Add(-1)
 	at := t.addrs[ws.network]
 	at.live--

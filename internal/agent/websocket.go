@@ -21,6 +21,7 @@ type webSocket struct {
 	id      string // correlation id
 	addr    netip.Addr
 	network netip.Addr
+	route   string
 	set     *settings
 	who     audit.Conn
 
@@ -38,6 +39,11 @@ type webSocket struct {
 	waiting bool // its CONNECT is not decided
 	opaque  bool // detect-only, and something was wrong: everything passes
 	gone    bool // out of the table
+
+	// Guarded by table.mu.
+	user   identity
+	name   client // the zero one: not in table.named
+	admits bool   // counted for user
 }
 
 // doom says why a WebSocket is closed at its next frame.
@@ -49,7 +55,8 @@ type doom struct {
 }
 
 // The bounds of silence: beyond 1.5 times its keep-alive the session itself
-// ends a WebSocket; these free one that has no keep-alive, or none yet.
+// ends a WebSocket; these free one that has no keep-alive, a very long one, or
+// none yet.
 const (
 	maxSilence   = 3600 * session.Second
 	silenceExtra = 10 * session.Second
@@ -197,6 +204,12 @@ func (ws *webSocket) request() auth.Request {
 // follows it in the frame. The caller holds mu.
 func (ws *webSocket) admitted(c *conn, fx *session.Effects, now session.Time, ticket uint32, g auth.Grant, input []byte, n int, f fold, note note) decision {
 	a := c.agent
+	if s := g.Admission.Subject; s != nil && !a.table.admit(ws, identityOf(s.Identity())) && ws.set.block {
+		if g.Release != nil {
+			g.Release()
+		}
+		g = auth.Grant{Admission: session.Admission{Reason: policy.ReasonTooManyConnections, Rule: policy.RuleMaxConnections}}
+	}
 	ws.release = g.Release
 	fx.Reset()
 	ws.sess.Admit(now, ticket, g.Admission, fx)
@@ -462,7 +475,7 @@ func (ws *webSocket) due(a *Agent, now session.Time, fx *session.Effects) {
 	}
 	silence := maxSilence
 	if i := ws.sess.Connect(); i != nil && i.KeepAlive != 0 {
-		silence = session.Time(i.KeepAlive)*session.Second*3/2 + silenceExtra
+		silence = min(silence, session.Time(i.KeepAlive)*session.Second*3/2+silenceExtra)
 	}
 	if now-ws.seen <= silence {
 		return
@@ -473,6 +486,35 @@ func (ws *webSocket) due(a *Agent, now session.Time, fx *session.Effects) {
 		ws.report(a, fx, false)
 	}
 	ws.free(a)
+}
+
+// connected notes that the broker has accepted the client. One with the same id
+// was ended there for it, which nobody tells: it is ended here, too. The caller
+// holds mu.
+func (ws *webSocket) connected(a *Agent) {
+	i := ws.sess.Connect()
+	if i == nil {
+		return
+	}
+	if older := a.table.connect(ws, i.ClientID); older != nil && older != ws {
+		a.checks.Go(func() { older.guarded(a, func() { older.takenOver(a) }) }) // never under two locks
+	}
+}
+
+// takenOver ends the WebSocket of a client that came again over another.
+func (ws *webSocket) takenOver(a *Agent) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if ws.gone {
+		return
+	}
+	fx := &session.Effects{WantVerdicts: true}
+	if ws.doom == nil {
+		ws.sess.Lost(a.now(), mqtt.Broker, fx)
+		ws.report(a, fx, false)
+	}
+	ws.free(a)
+	a.table.ended(ws.key, a.now())
 }
 
 // stop ends the WebSocket with the agent.

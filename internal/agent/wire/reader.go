@@ -52,8 +52,8 @@ func (r *Reader) Next() (Message, error) {
 func (r *Reader) Buffered() (Message, bool, error) {
 	b := r.buf[r.start:r.end]
 	if r.gen == 0 {
-		if len(b) < DetectLen {
-			return Message{}, false, nil
+		if err := plausible(b); err != nil || len(b) < DetectLen {
+			return Message{}, false, err
 		}
 		g, err := Detect(b)
 		if err != nil {
@@ -77,6 +77,19 @@ func (r *Reader) Buffered() (Message, bool, error) {
 		return Message{Payload: body}, true, nil
 	}
 	return Message{Type: Type(body[0]), Payload: body[1:]}, true, nil
+}
+
+// plausible looks at the first bytes of a connection before there are enough to
+// tell the generation: a length that neither has need not be waited for.
+func plausible(b []byte) error {
+	switch {
+	case len(b) > 0 && b[0] > MaxV2>>24:
+		return ErrTooLarge
+	case len(b) >= headerLen:
+		_, err := V2.size(b)
+		return err
+	}
+	return nil
 }
 
 // Fill reads once, after making room: what to do when Buffered has nothing.

@@ -88,7 +88,11 @@ func TestReaderRefuses(t *testing.T) {
 		{"v2 above 16 MiB", shake + "\x01\x00\x00\x01\x15", ErrTooLarge},
 		{"v1 above 10 MiB", "\x00\xa0\x00\x01{", ErrTooLarge},
 		{"v1 length zero", "\x00\x00\x00\x00{", ErrEmpty},
-		{"neither", "SSH-2.0-x", ErrGeneration},
+		{"neither", "\x00\x00\x00\x05x", ErrGeneration},
+		{"another protocol", "SSH-2.0-x", ErrTooLarge},
+		{"length zero and no more", "\x00\x00\x00\x00", ErrEmpty},
+		{"a length above both limits and no more", "\x01\x00\x00\x01", ErrTooLarge},
+		{"the first byte of such a length", "\x02", ErrTooLarge},
 	} {
 		rd := NewReader(strings.NewReader(c.in), 0)
 		var err error
