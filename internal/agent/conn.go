@@ -106,7 +106,9 @@ func (a *Agent) open(nc net.Conn) {
 		return
 	}
 	if len(a.pending) >= maxPending {
-		a.pending[0].close()
+		oldest := a.pending[0]
+		oldest.close()
+		delete(a.conns, oldest) // now, not when its goroutine comes to run
 		a.pending = slices.Delete(a.pending, 0, 1)
 	}
 	_ = nc.SetReadDeadline(time.Now().Add(handshakeTime)) // an error shows in Read
