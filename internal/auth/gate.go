@@ -105,7 +105,7 @@ func (g *Gate) Admit(ctx context.Context, r Request) Grant {
 		if need == nil {
 			return grant
 		}
-		j := g.pool.submit(network(r.Addr), *need)
+		j := g.pool.submit(Network(r.Addr), *need)
 		if j == nil {
 			break
 		}

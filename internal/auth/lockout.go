@@ -64,7 +64,7 @@ func (l *lockout) key(cfg *config.Lockout, addr netip.Addr, username string) (lo
 		if !addr.IsValid() && cfg.By == "client_ip" {
 			return k, false
 		}
-		k.network = network(addr)
+		k.network = Network(addr)
 	}
 	if cfg.By != "client_ip" {
 		mac := hmac.New(sha256.New, l.secret[:])
@@ -74,9 +74,9 @@ func (l *lockout) key(cfg *config.Lockout, addr netip.Addr, username string) (lo
 	return k, true
 }
 
-// network is what counts as one address: IPv4 whole, IPv6 by /64, because a
-// host commonly has all of it.
-func network(addr netip.Addr) netip.Addr {
+// Network is what counts as one address: IPv4, unmapped, whole, and IPv6
+// without its zone by /64, which is what a single customer has at least.
+func Network(addr netip.Addr) netip.Addr {
 	addr = addr.Unmap().WithZone("")
 	if addr.Is6() {
 		p, _ := addr.Prefix(64) // 64 bits are never too many for IPv6

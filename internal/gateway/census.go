@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/auth"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 )
@@ -13,13 +14,13 @@ import (
 // configuration. A connection is pending until its CONNECT has come. Its
 // methods may be called at once.
 type census struct {
-	// RefusedPending and RefusedConnected count what the caps refused.
+	// What the caps refused.
 	refusedPending, refusedConnected atomic.Uint64
 
 	// Guarded by mu.
 	mu      sync.Mutex
 	total   tally
-	byPlace map[netip.Addr]tally
+	byPlace map[netip.Addr]tally // by [auth.Network]
 }
 
 // tally is how many connections there are.
@@ -29,25 +30,13 @@ type tally struct {
 
 func newCensus() *census { return &census{byPlace: map[netip.Addr]tally{}} }
 
-// place is what counts as one address: the unmapped address, or the /64 of an
-// IPv6 one, which is what a single customer has at least.
-func place(a netip.Addr) netip.Addr {
-	a = a.Unmap().WithZone("")
-	if a.Is6() {
-		if p, err := a.Prefix(64); err == nil {
-			return p.Addr()
-		}
-	}
-	return a
-}
-
 // over reports whether n is beyond a cap, of which 0 is none.
 func over(n int32, most int) bool { return most > 0 && int(n) > most }
 
 // arrive counts a connection that was accepted. Another rule than RuleNone
 // refuses it: nothing was counted.
 func (c *census) arrive(a netip.Addr, g *config.General) policy.RuleRef {
-	a = place(a)
+	a = auth.Network(a)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.byPlace[a]
@@ -72,7 +61,7 @@ func (c *census) arrive(a netip.Addr, g *config.General) policy.RuleRef {
 // the connected ones. Another rule than RuleNone is to refuse it; it is counted
 // all the same, until it leaves.
 func (c *census) connect(a netip.Addr, g *config.General) policy.RuleRef {
-	a = place(a)
+	a = auth.Network(a)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.byPlace[a]
@@ -97,7 +86,7 @@ func (c *census) connect(a netip.Addr, g *config.General) policy.RuleRef {
 
 // leave forgets a connection.
 func (c *census) leave(a netip.Addr, connected bool) {
-	a = place(a)
+	a = auth.Network(a)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.byPlace[a]
