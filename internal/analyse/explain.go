@@ -184,7 +184,7 @@ func (q *Query) identity(e *policy.Engine, d policy.Door) policy.Identity {
 func (q *Query) client(e *policy.Engine) Client {
 	c := Client{
 		Username: q.Username, Anonymous: q.Username == "", ClientID: q.ClientID,
-		Protocol: protocol(q.Version), Listener: q.Listener, Standing: "claimed",
+		Protocol: q.Version.String(), Listener: q.Listener, Standing: "claimed",
 	}
 	switch q.standing(e) {
 	case policy.Verified:
@@ -202,16 +202,6 @@ func (q *Query) client(e *policy.Engine) Client {
 		c.ClientIP = q.ClientIP.String()
 	}
 	return c
-}
-
-func protocol(v mqtt.Version) string {
-	switch v {
-	case mqtt.V31:
-		return "3.1"
-	case mqtt.V311:
-		return "3.1.1"
-	}
-	return "5.0"
 }
 
 // answer asks the subject of one door.
@@ -265,8 +255,8 @@ func (q *Query) admit(e *policy.Engine, d policy.Door, tr *policy.Trace) (v poli
 		return !refused
 	}
 	versions := e.Config().General.ProtocolVersions
-	if !check("version", !slices.Contains(versions, protocol(q.Version)), policy.ReasonVersion, policy.RuleProtocolVersions,
-		fmt.Sprintf("MQTT %s, of %s", protocol(q.Version), strings.Join(versions, ", "))) {
+	if !check("version", !slices.Contains(versions, q.Version.String()), policy.ReasonVersion, policy.RuleProtocolVersions,
+		fmt.Sprintf("MQTT %s, of %s", q.Version, strings.Join(versions, ", "))) {
 		return v, false
 	}
 	if r, refused := q.Refusals[d]; refused && !check("admission", true, r.Reason, r.Rule, r.Why) {
@@ -392,9 +382,9 @@ func (q *Query) notes(e *policy.Engine, doors []policy.Door) []string {
 	if q.Action != Connect {
 		notes = append(notes, q.refusalNotes(doors)...)
 	}
-	speaks := slices.Contains(cfg.General.ProtocolVersions, protocol(q.Version))
+	speaks := slices.Contains(cfg.General.ProtocolVersions, q.Version.String())
 	if q.Action != Connect && !speaks {
-		notes = append(notes, "general.protocol-versions does not list "+protocol(q.Version)+": such a client is refused at CONNECT")
+		notes = append(notes, "general.protocol-versions does not list "+q.Version.String()+": such a client is refused at CONNECT")
 	}
 	_, refused := q.Refusals[policy.DoorGateway]
 	if !refused && q.Action == Connect && speaks && slices.Contains(doors, policy.DoorGateway) {
