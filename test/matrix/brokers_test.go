@@ -23,6 +23,9 @@ type broker struct {
 	start func(b *broker, dir string) (*running, error)
 	// all: every client is tried in a short run too, not one of each language.
 	all bool
+	// remark is what befalls it now and then in any case: one that ends wrong
+	// is played again, up to three times.
+	remark string
 }
 
 // running is a broker with the doors that it has.
@@ -40,7 +43,10 @@ var brokers = []*broker{
 	{name: "Mosquitto 2.0.11", start: startMosquitto, all: true},
 	{name: "HiveMQ CE 2025.5", start: startHive},
 	{name: "Mochi 2.7.9", start: startMochi},
-	{name: "rumqttd 0.20.0", start: startRumqttd},
+	{
+		name: "rumqttd 0.20.0", start: startRumqttd,
+		remark: "now and then closes a new connection at once, when another has just ended",
+	},
 	{name: "aedes 1.2.0", start: startAedes},
 }
 

@@ -110,6 +110,12 @@ func render(old string) (string, error) {
 		}
 		fmt.Fprintf(&b, "%d. %s\n", i+1, k.note)
 	}
+	b.WriteString("\n")
+	for _, br := range brokers {
+		if br.remark != "" {
+			fmt.Fprintf(&b, "%s %s: a case that ends wrong is played again, up to %d times.\n", br.name, br.remark, tries)
+		}
+	}
 	fmt.Fprintf(&b, "\n## From the field\n\nThrough the gateway in front of %s:\n\n", brokers[0].name)
 	for _, f := range flows {
 		fmt.Fprintf(&b, "* %s\n", f.title)

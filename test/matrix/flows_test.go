@@ -23,7 +23,7 @@ var flows = []*flow{
 	{"tasmota", "Tasmota: a retained will, *Online* and *Offline* on one topic, also when the gateway is lost", tasmota},
 	{"request and response", "MQTT 5 requests by Response Topic and Correlation Data, of every client that has them and of mosquitto_rr", requests},
 	{"shared subscription", "a shared subscription of two members, each through a gateway of its own; one leaves", sharedAcrossGateways},
-	{"restart", "persistent sessions over three restarts of the gateway in the middle of 600 messages each of QoS 1 and 2: none lost, none of QoS 2 twice", restarts},
+	{"restart", "persistent sessions over three restarts of the gateway in the middle of 600 messages each of QoS 1 and 2 (Paho Python, MQTT.js): none lost, none of QoS 2 twice", restarts},
 }
 
 // TestFlows plays what the field does.

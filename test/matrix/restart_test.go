@@ -10,18 +10,24 @@ import (
 // restarts ends the gateway under a publisher and a subscriber that come back
 // by themselves: twice as a crash would, once politely.
 func restarts(t *testing.T, up *running) {
+	// Not every client is good enough for this, with or without a gateway: Paho
+	// Go v3 gives up messages of QoS 1, sends messages of QoS 2 again under ids
+	// that are done with and takes them twice; Paho Python 2.2 sends those again
+	// whose PUBREC had come when it must try twice to come back.
 	for _, c := range []struct {
 		publisher, scheme, version string
+		qos                        byte
 	}{
-		{"Paho Go v3", "tcp", "3.1.1"},
-		{"MQTT.js", "tcp", "3.1.1"},
-		{"MQTT.js", "ws", "5.0"},
+		{"Paho Python", "tcp", "3.1.1", 1},
+		{"Paho Python", "ws", "5.0", 1},
+		{"MQTT.js", "tcp", "3.1.1", 1},
+		{"MQTT.js", "tcp", "3.1.1", 2},
+		{"MQTT.js", "ws", "5.0", 1},
+		{"MQTT.js", "ws", "5.0", 2},
 	} {
-		for _, qos := range []byte{1, 2} {
-			t.Run(fmt.Sprintf("%s/%s/qos%d", short(clientNamed(c.publisher).name), c.version, qos), func(t *testing.T) {
-				restart(t, up, clientNamed(c.publisher), c.scheme, c.version, qos)
-			})
-		}
+		t.Run(fmt.Sprintf("%s/%s/qos%d", short(clientNamed(c.publisher).name), c.version, c.qos), func(t *testing.T) {
+			restart(t, up, clientNamed(c.publisher), c.scheme, c.version, c.qos)
+		})
 	}
 }
 
@@ -30,8 +36,6 @@ func restart(t *testing.T, up *running, publisher *client, scheme, version strin
 	g := front(t, gatewayConfig{upstream: up.url("tcp", version)})
 	topic := "m/" + unique("restart")
 	stay := func(o *options) { o.Clean, o.Expiry, o.Reconnect = false, 300, true }
-	// Paho Go v3 would give a message of QoS 2 twice when it comes again before
-	// PUBREL: it keeps no ids.
 	sub := dialer{t, clientNamed("MQTT.js"), options{URL: g.url(scheme), Version: version}}.open("-sub", stay)
 	pub := dialer{t, publisher, options{URL: g.url(scheme), Version: version}}.open("-pub", stay)
 	mustSubscribe(t, sub, qos, topic)

@@ -27,7 +27,7 @@ async function unlessGone (c, p) {
   let settled = false
   const done = () => { settled = true; c.listeners.forEach(f => f()) }
   p.then(done, done)
-  await until(c, 'the answer', () => settled || c.gone)
+  await until(c, 'the answer', () => settled || c.gone).catch(e => { c.stuck = true; throw e })
   if (!settled) throw new Error(c.gone)
   return p
 }
@@ -58,7 +58,7 @@ function seen (topic, payload, packet) {
 
 const ops = {
   async connect (job) {
-    const c = connections[job.conn] = { listeners: new Set(), messages: [], connack: null, gone: '' }
+    const c = connections[job.conn] = { listeners: new Set(), messages: [], connack: null, gone: '', stuck: false }
     const tell = () => c.listeners.forEach(f => f())
     const options = {
       clientId: job.id,
@@ -104,7 +104,9 @@ const ops = {
     // The last acknowledgements of QoS 2 are still to be written: it does not
     // wait for them itself.
     await new Promise(resolve => setTimeout(resolve, 150))
-    await new Promise(resolve => connections[job.conn].client.end(false, {}, resolve))
+    const c = connections[job.conn]
+    // It would wait for ever for an answer that does not come.
+    await new Promise(resolve => c.client.end(c.stuck || c.gone !== '', {}, resolve))
     return {}
   },
   async drop (job) {

@@ -71,8 +71,9 @@ class Connection:
             clean_session=None if v5 else job["clean"],
             transport="websockets" if url.scheme == "ws" else "tcp",
             protocol=LEVELS[job["version"]],
-            reconnect_on_failure=False,
+            reconnect_on_failure=job.get("reconnect", False),
         )
+        c.reconnect_delay_set(min_delay=0.02, max_delay=0.02)
         if url.scheme == "ws":
             c.ws_set_options(path=url.path)
         if job.get("will"):
@@ -84,7 +85,8 @@ class Connection:
             extra["properties"] = Properties(PacketTypes.CONNECT)
             extra["properties"].SessionExpiryInterval = job["expiry"]
         c.on_connect = lambda c, u, f, reason, p: self.tell(lambda: setattr(self, "connack", (reason.value, f.session_present)))
-        c.on_disconnect = lambda c, u, f, reason, p: self.tell(lambda: setattr(self, "gone", str(reason)))
+        if not job.get("reconnect"):
+            c.on_disconnect = lambda c, u, f, reason, p: self.tell(lambda: setattr(self, "gone", str(reason)))
         c.on_subscribe = lambda c, u, mid, reasons, p: self.tell(lambda: self.granted.update({mid: [r.value for r in reasons]}))
         c.on_message = lambda c, u, m: self.tell(lambda: self.messages.append(seen(m)))
         c.on_publish = lambda c, u, mid, reason, p: self.tell(lambda: self.acked.update({mid: reason.value}))
@@ -116,6 +118,7 @@ class Connection:
         return {"messages": self.messages, "gone": self.gone or ""}
 
     def disconnect(self, job):
+        self.client.on_disconnect = lambda c, u, f, reason, p: self.tell(lambda: setattr(self, "gone", str(reason)))
         self.client.disconnect()
         self.wait("the end", lambda: self.gone)
         self.client.loop_stop()
