@@ -97,9 +97,9 @@ func (l *lockout) locked(k lockoutKey, now time.Time) bool {
 	return now.Before(e.Value.(*failures).locked)
 }
 
-// fail counts a failure and reports whether k is locked from now on. Failures
-// of a locked key do not make its time longer.
-func (l *lockout) fail(cfg *config.Lockout, k lockoutKey, now time.Time) bool {
+// fail counts a failure; one too many locks k. Failures of a locked key do not
+// make its time longer.
+func (l *lockout) fail(cfg *config.Lockout, k lockoutKey, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := l.keys[k]
@@ -111,7 +111,7 @@ func (l *lockout) fail(cfg *config.Lockout, k lockoutKey, now time.Time) bool {
 	}
 	f := e.Value.(*failures)
 	if now.Before(f.locked) {
-		return true
+		return
 	}
 	window := time.Duration(cfg.WindowSecs) * time.Second
 	expired := 0
@@ -120,8 +120,7 @@ func (l *lockout) fail(cfg *config.Lockout, k lockoutKey, now time.Time) bool {
 	}
 	f.times = append(slices.Delete(f.times, 0, expired), now)
 	l.failures += 1 - expired
-	locked := len(f.times) >= min(cfg.Attempts, maxLockoutFailures)
-	if locked {
+	if len(f.times) >= min(cfg.Attempts, maxLockoutFailures) {
 		f.locked = now.Add(time.Duration(cfg.LockoutSecs) * time.Second)
 		l.failures -= len(f.times)
 		f.times = nil
@@ -129,7 +128,6 @@ func (l *lockout) fail(cfg *config.Lockout, k lockoutKey, now time.Time) bool {
 	for len(l.keys) > maxLockoutKeys || l.failures > maxLockoutFailures {
 		l.forget(l.recent.Back())
 	}
-	return locked
 }
 
 func (l *lockout) forget(e *list.Element) {

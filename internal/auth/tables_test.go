@@ -232,7 +232,7 @@ func TestLockoutFailuresAreBounded(t *testing.T) {
 	if l.failures != maxLockoutFailures || len(l.keys) != 2 {
 		t.Fatalf("%d failures of %d keys, want %d of 2", l.failures, len(l.keys), maxLockoutFailures)
 	}
-	if !l.fail(cfg, b, now) {
+	if l.fail(cfg, b, now); !l.locked(b, now) {
 		t.Error("a key with the most failures that are remembered is not locked")
 	}
 }
