@@ -78,13 +78,9 @@ func (c *Conn) Event(s *session.Session, e *session.Event, now time.Time) Event 
 }
 
 // Refused is the event of a connection that was refused without its session
-// having a say: too many connections, a refused upgrade. With detect it only
-// would have been.
-func (c *Conn) Refused(reason policy.Reason, rule policy.RuleRef, detect bool, now time.Time) Event {
+// having a say: too many connections, a refused upgrade.
+func (c *Conn) Refused(reason policy.Reason, rule policy.RuleRef, now time.Time) Event {
 	e := session.Event{Kind: session.KindBlocked, Decision: session.DecisionClose, Reason: reason, Rule: rule}
-	if detect {
-		e.Kind, e.Decision = session.KindDetected, session.DecisionDetect
-	}
 	return c.event(nil, nil, nil, &e, now)
 }
 

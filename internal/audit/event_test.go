@@ -134,10 +134,7 @@ func kinds(t *testing.T) []named {
 	end("disconnected by broker", session.End{Cause: session.CauseUpstreamLost, Code: mqtt.ServerShuttingDown, Rule: policy.RuleNone})
 	list = append(list, named{
 		"refused before CONNECT",
-		gateway.Refused(policy.ReasonTooManyConnections, policy.RuleMaxConnectionsPerIP, false, noon),
-	}, named{
-		"detected before CONNECT",
-		gateway.Refused(policy.ReasonTooManyConnections, policy.RuleMaxConnectionsPerIP, true, noon),
+		gateway.Refused(policy.ReasonTooManyConnections, policy.RuleMaxConnectionsPerIP, noon),
 	})
 	slices.SortFunc(list, func(a, b named) int { return strings.Compare(a.name, b.name) })
 	return list
@@ -216,7 +213,7 @@ func TestEveryDenialNamesItsRule(t *testing.T) {
 		policy.ReasonMalformed: "protocol", policy.ReasonProtocol: "protocol", policy.ReasonServerUnavailable: "upstream",
 		policy.ReasonUpgrade: "upgrade", policy.ReasonNotAllowed: "revoked", policy.ReasonDraining: "drain",
 	} {
-		if e := c.Refused(reason, policy.RuleNone, false, noon); e.Rule != want {
+		if e := c.Refused(reason, policy.RuleNone, noon); e.Rule != want {
 			t.Errorf("%s: rule %q, want %q", e.Event, e.Rule, want)
 		}
 	}

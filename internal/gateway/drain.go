@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/netloop"
-	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
-	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
 )
 
 // drainStep is how often a drain ends its share of connections.
@@ -74,9 +72,7 @@ func (g *Gateway) drain(ctx context.Context, rate int) {
 		}
 		for ; n < due; n++ {
 			c, d := live[n].c, live[n].d
-			c.Post(func() {
-				d.stop(session.End{Cause: session.CauseDrain, Reason: policy.ReasonDraining, Rule: policy.RuleDrain})
-			})
+			c.Post(func() { d.stop(draining) })
 			live[n] = liveConn{}
 		}
 		if n < len(live) && !wait() {

@@ -28,7 +28,7 @@ type local struct {
 // broker. It belongs to the client's loop; whoever else has something for it
 // posts. There is one for each client: it is kept small.
 type driver struct {
-	// Fixed after newDriver.
+	// Fixed after door.open.
 	g     *Gateway
 	door  *door
 	s     *session.Session
@@ -170,7 +170,10 @@ func (d *driver) verify(l *local) {
 	}
 	info := *r.Connect // the session's may change while the goroutine reads it
 	r.Connect = &info
-	ctx, cancel := context.WithTimeout(d.g.ctx, d.g.verifyTime())
+	// What is left of the time to connect is not known here; all of it is an
+	// upper bound.
+	most := time.Duration(d.g.config().General.ConnectTimeoutSecs) * time.Second
+	ctx, cancel := context.WithTimeout(d.g.ctx, most)
 	d.cancel = cancel
 	ticket := d.ticket
 	d.g.running.Go(func() { // ends with ctx at the latest
@@ -278,16 +281,14 @@ func (d *driver) Closed(c netloop.Conn, err error) {
 	var no *refusal
 	switch {
 	case errors.As(err, &no):
-		d.report([]session.Event{{
-			Kind: session.KindBlocked, Decision: session.DecisionClose, Reason: policy.ReasonUpgrade, Rule: policy.RuleUpgrade,
-		}})
+		d.refused(policy.ReasonUpgrade, policy.RuleUpgrade)
 		d.s.Lost(now, side, fx)
 	case errors.Is(err, netloop.ErrStalled):
 		d.s.End(now, session.End{Cause: session.CauseStalled, Rule: policy.RuleNone}, fx)
 	case errors.Is(err, netloop.ErrPanic):
 		d.s.End(now, session.End{Cause: session.CauseInternal, Rule: policy.RuleNone}, fx)
 	case errors.Is(err, netloop.ErrClosed):
-		d.s.End(now, session.End{Cause: session.CauseDrain, Reason: policy.ReasonDraining, Rule: policy.RuleDrain}, fx)
+		d.s.End(now, draining, fx)
 	default:
 		d.s.Lost(now, side, fx)
 	}
@@ -297,6 +298,12 @@ func (d *driver) Closed(c netloop.Conn, err error) {
 	}
 	d.apply(l, nil)
 }
+
+// The ends that we cause.
+var (
+	revoked  = session.End{Cause: session.CausePolicy, Reason: policy.ReasonNotAllowed, Rule: policy.RuleRevoked}
+	draining = session.End{Cause: session.CauseDrain, Reason: policy.ReasonDraining, Rule: policy.RuleDrain}
+)
 
 // stop ends the session for a cause of ours.
 func (d *driver) stop(e session.End) {
@@ -315,7 +322,7 @@ func (d *driver) recheck() {
 		return
 	}
 	if !d.s.Renew(d.g.state.Load().settings) { // block-mode was switched on
-		d.stop(session.End{Cause: session.CausePolicy, Reason: policy.ReasonNotAllowed, Rule: policy.RuleRevoked})
+		d.stop(revoked)
 		return
 	}
 	old := d.s.Subject()
@@ -325,7 +332,7 @@ func (d *driver) recheck() {
 	subj, ok := d.g.gate.Recheck(old)
 	switch {
 	case !ok:
-		d.stop(session.End{Cause: session.CausePolicy, Reason: policy.ReasonNotAllowed, Rule: policy.RuleRevoked})
+		d.stop(revoked)
 	case subj != old:
 		l := d.local()
 		l.fx.Reset()
@@ -411,6 +418,14 @@ func (d *driver) report(events []session.Event) {
 			c := d.who()
 			d.g.audit.Emit(c.Event(d.s, e, time.Now()))
 		}
+	}
+}
+
+// refused audits a connection that is refused before its session has a say.
+func (d *driver) refused(reason policy.Reason, rule policy.RuleRef) {
+	if d.g.audit != nil {
+		c := d.who()
+		d.g.audit.Emit(c.Refused(reason, rule, time.Now()))
 	}
 }
 

@@ -85,15 +85,6 @@ type state struct {
 func (g *Gateway) config() *config.Config { return g.state.Load().cfg }
 func (g *Gateway) brokers() *upstream.Set { return g.state.Load().brokers }
 
-// verifyTime bounds the check of a password: what is left of the time to
-// connect is not known here, all of it is an upper bound.
-func (g *Gateway) verifyTime() time.Duration {
-	if s := g.config().General.ConnectTimeoutSecs; s > 0 {
-		return time.Duration(s) * time.Second
-	}
-	return 30 * time.Second
-}
-
 // New checks and prepares; it opens nothing.
 func New(o Options) (*Gateway, error) {
 	g := &Gateway{gate: o.Gate, audit: o.Audit, log: o.Log, census: newCensus()}
@@ -340,7 +331,7 @@ func (d *door) open(c netloop.Conn, remote netip.AddrPort) netloop.Handler {
 		d.turnedAway(c, addr, rule)
 		return nil
 	}
-	dr := &driver{g: g, door: d, addr: addr, id: g.ids.Add(1), since: c.Now()}
+	dr := d.driver(c, addr)
 	dr.s = session.New(st.settings, session.Time(c.Now()))
 	if at := st.cfg.General.ConnectTimeoutSecs; at > 0 {
 		c.SetTimer(c.Now() + int64(at)*int64(time.Second))
@@ -357,14 +348,15 @@ func (d *door) open(c netloop.Conn, remote netip.AddrPort) netloop.Handler {
 // turnedAway audits a connection that a cap refused, at most once a second for
 // each listener: a stranger can cause as many as it likes.
 func (d *door) turnedAway(c netloop.Conn, addr netip.Addr, rule policy.RuleRef) {
-	now := c.Now()
-	if last := d.said.Load(); last != 0 && now-last < int64(time.Second) || !d.said.CompareAndSwap(d.said.Load(), now) {
+	now, last := c.Now(), d.said.Load()
+	if last != 0 && now-last < int64(time.Second) || !d.said.CompareAndSwap(last, now) {
 		return
 	}
-	dr := &driver{g: d.g, door: d, addr: addr, id: d.g.ids.Add(1), since: now}
-	dr.s = session.New(d.g.state.Load().settings, session.Time(now))
-	dr.report([]session.Event{{
-		Kind: session.KindBlocked, Decision: session.DecisionClose,
-		Reason: policy.ReasonTooManyConnections, Rule: rule, Packet: 0,
-	}})
+	d.driver(c, addr).refused(policy.ReasonTooManyConnections, rule)
+}
+
+// driver is the driver of a connection that was accepted, still without a
+// session.
+func (d *door) driver(c netloop.Conn, addr netip.Addr) *driver {
+	return &driver{g: d.g, door: d, addr: addr, id: d.g.ids.Add(1), since: c.Now()}
 }
