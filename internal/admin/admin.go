@@ -50,6 +50,7 @@ type Server struct {
 	source  Source
 	log     *slog.Logger
 	address string
+	limits  string
 	server  *http.Server
 
 	cfg atomic.Pointer[config.Admin]
@@ -59,9 +60,10 @@ type Server struct {
 	work     sync.WaitGroup
 }
 
-// New opens nothing.
-func New(cfg config.Admin, source Source, log *slog.Logger) *Server {
-	s := &Server{source: source, log: log, address: cfg.Address}
+// New opens nothing. limits is the page that says what cannot be enforced here,
+// "" for none.
+func New(cfg config.Admin, source Source, limits string, log *slog.Logger) *Server {
+	s := &Server{source: source, log: log, address: cfg.Address, limits: limits}
 	s.cfg.Store(&cfg)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", s.metrics)
@@ -171,7 +173,8 @@ func (s *Server) health(w http.ResponseWriter, ready bool) {
 	b, err := json.Marshal(struct {
 		Status  string   `json:"status"`
 		Reasons []string `json:"reasons"`
-	}{state.String(), reasons})
+		Limits  string   `json:"limits,omitempty"`
+	}{state.String(), reasons, s.limits})
 	if err != nil {
 		panic(err) // only strings
 	}

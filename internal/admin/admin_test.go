@@ -37,7 +37,7 @@ func (s *source) Metrics() []metrics.Sample {
 func open(t *testing.T, cfg config.Admin, s *source) *Server {
 	t.Helper()
 	cfg.Address = "127.0.0.1:0"
-	a := New(cfg, s, slog.New(slog.DiscardHandler))
+	a := New(cfg, s, "docs/page.md", slog.New(slog.DiscardHandler))
 	if err := a.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -86,13 +86,13 @@ func TestPages(t *testing.T) {
 			t.Errorf("%s: %d %q, want %d %q", path, got, body, code, want)
 		}
 	}
-	page("/healthz", 200, `{"status":"healthy","reasons":[]}`)
-	page("/readyz", 200, `{"status":"healthy","reasons":[]}`)
+	page("/healthz", 200, `{"status":"healthy","reasons":[],"limits":"docs/page.md"}`)
+	page("/readyz", 200, `{"status":"healthy","reasons":[],"limits"`)
 	page("/metrics", 200, "# TYPE mqtt_audit_faults_total counter\nmqtt_audit_faults_total 7\n")
 	page("/metrics", 200, "\nmqtt_health 1\n")
 	page("/", 404, "")
 	s.reasons = []string{"broker-down"}
-	page("/healthz", 200, `{"status":"degraded","reasons":["broker-down"]}`)
+	page("/healthz", 200, `{"status":"degraded","reasons":["broker-down"],`)
 	page("/readyz", 200, `"degraded"`)
 	page("/metrics", 200, "\n"+`mqtt_health_reason{reason="broker-down"} 1`+"\n")
 	s.draining.Store(true)

@@ -25,6 +25,10 @@ import (
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
 )
 
+// Limits is the page of the documentation that says what an agent cannot
+// enforce.
+const Limits = "docs/sentinel.md#what-cannot-be-enforced-here"
+
 // Options is what the agent door needs.
 type Options struct {
 	Socket  string // path
@@ -125,7 +129,7 @@ func (a *Agent) Start() error {
 	a.work.Go(a.accept)
 	a.work.Go(a.sweep)
 	a.log.Info("agent door open", "socket", a.socket,
-		"note", "an agent cannot change packets: what would be lowered or stripped is forwarded and audited: docs/sentinel.md")
+		"note", "an agent cannot change packets: what would be lowered or stripped is forwarded and audited", "limits", Limits)
 	return nil
 }
 

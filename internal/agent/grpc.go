@@ -134,8 +134,8 @@ func (g *rpc) stop(ctx context.Context) error {
 // announce says what an operator has to know about gRPC.
 func (g *rpc) announce(log *slog.Logger) {
 	log.Info("agent door open", "grpc", g.callers.Addr().String(), "tls", g.secure)
-	log.Warn("gRPC v2 carries no decision about WebSocket frames, so nothing of them can be enforced with it: " +
-		"let the proxy use the socket, or gRPC v1: docs/sentinel.md")
+	log.Warn("gRPC v2 carries no decision about WebSocket frames, so nothing of them can be enforced with it: "+
+		"let the proxy use the socket, or gRPC v1", "limits", Limits)
 	set := g.agent.settings.Load()
 	if !g.local && (set.tls == nil || set.tls.ClientAuth != tls.RequireAndVerifyClientCert) {
 		log.Warn("gRPC is open to other machines without client certificates: whoever reaches it gets decisions made; set agent.grpc-tls.client-ca-file")

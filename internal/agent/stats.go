@@ -227,7 +227,7 @@ func (a *Agent) tick(now session.Time, wall time.Time, fx *session.Effects) {
 // tellHealth tells proxies how we are.
 func (a *Agent) tellHealth(now time.Time) {
 	state, reasons := a.Health()
-	status := wire.Status{AgentID: agentID, State: int(state), Reasons: reasons, TimestampMS: now.UnixMilli()}
+	status := wire.Status{AgentID: agentID, State: int(state), Reasons: reasons, Limits: Limits, TimestampMS: now.UnixMilli()}
 	a.tell(status.AppendMessage)
 	if a.rpc != nil {
 		a.rpc.tell(statusV2(&status))

@@ -118,7 +118,11 @@ func New(o Options) (_ *App, err error) {
 		}
 	}
 	if cfg.Admin.Address != "" {
-		a.admin = admin.New(cfg.Admin, a, o.Log)
+		limits := ""
+		if a.agent != nil {
+			limits = agent.Limits
+		}
+		a.admin = admin.New(cfg.Admin, a, limits, o.Log)
 	}
 	return a, nil
 }

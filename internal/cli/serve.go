@@ -40,7 +40,7 @@ type serveCmd struct {
 // Help is shown by --help.
 func (serveCmd) Help() string {
 	return "Example: " + Name + " --socket /tmp/sentinel-mqtt.sock --config /etc/sentinel/mqtt-gateway.json\n\n" +
-		"What an agent behind the proxy cannot enforce: docs/sentinel.md.\n\n" +
+		"What an agent behind the proxy cannot enforce: docs/sentinel.md#what-cannot-be-enforced-here\n\n" +
 		"Signals: SIGHUP reloads, SIGTERM and SIGINT drain and exit, a second one exits at once, with 1. More: docs/mosquitto.md."
 }
 

@@ -143,6 +143,7 @@ type Status struct {
 	State       int      `json:"state"`
 	TimestampMS int64    `json:"timestamp_ms"`
 	Reasons     []string `json:"reasons,omitempty"`
+	Limits      string   `json:"limits,omitempty"` // a page about what cannot be enforced
 }
 
 // AppendMessage appends s as a whole message.
