@@ -159,7 +159,7 @@ func (s *stage) play(t *testing.T, d *testkit.Dialogue, web bool, piece int) {
 			expectEnd(t, "broker", up)
 		}
 		client.Close()
-		eventually(t, "the connection is gone", func() bool { st := s.g.Stats(); return st.Pending+st.Connected == 0 })
+		testkit.Eventually(t, "the connection is gone", func() bool { st := s.g.Stats(); return st.Pending+st.Connected == 0 })
 		if !ended && !opened(want) {
 			return // what else is told depends on how far it came
 		}
@@ -203,14 +203,14 @@ func (r *rig) drivers(f func(*driver)) {
 	}, func() { close(done) })
 	select {
 	case <-done:
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		r.t.Fatal("a loop does not answer")
 	}
 }
 
 // settle waits until the session has taken what was sent, or keeps it.
 func (s *stage) settle(sent [2]uint64) {
-	within(200*time.Millisecond, func() bool {
+	testkit.Within(200*time.Millisecond, func() bool {
 		done := true
 		s.drivers(func(d *driver) {
 			for side := range sent {
@@ -249,7 +249,7 @@ func (s *stage) post(step *testkit.Step) {
 		if err := s.g.Reload(cfg); err != nil {
 			s.t.Fatal(err)
 		}
-		eventually(s.t, "every session is rechecked", func() bool {
+		testkit.Eventually(s.t, "every session is rechecked", func() bool {
 			done := true
 			s.drivers(func(d *driver) {
 				done = done && (d.over || d.s.Subject() == nil || d.s.Subject().Engine() == engine)

@@ -81,7 +81,7 @@ func (r *rig) dial5(web bool) net.Conn {
 func (r *rig) connect5(web bool, cp *paho.Connect, got chan *paho.Publish) (*paho.Client, *paho.Connack, error) {
 	r.t.Helper()
 	c := paho.NewClient(paho.ClientConfig{
-		Conn: r.dial5(web), PacketTimeout: patience,
+		Conn: r.dial5(web), PacketTimeout: testkit.Patience,
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 			if got != nil {
 				got <- p.Packet
@@ -90,7 +90,7 @@ func (r *rig) connect5(web bool, cp *paho.Connect, got chan *paho.Publish) (*pah
 		}},
 	})
 	cp.KeepAlive, cp.CleanStart = 30, true
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	ack, err := c.Connect(ctx, cp)
 	return c, ack, err
@@ -103,13 +103,13 @@ func (r *rig) connect3(web bool, id string, change func(*pahov3.ClientOptions)) 
 		url = r.ws
 	}
 	o := pahov3.NewClientOptions().AddBroker(url).SetClientID(id).SetProtocolVersion(4).SetAutoReconnect(false).
-		SetConnectRetry(false).SetConnectTimeout(patience)
+		SetConnectRetry(false).SetConnectTimeout(testkit.Patience)
 	if change != nil {
 		change(o)
 	}
 	c := pahov3.NewClient(o)
 	tok := c.Connect()
-	tok.WaitTimeout(patience)
+	tok.WaitTimeout(testkit.Patience)
 	return c, tok.Error()
 }
 
@@ -132,7 +132,7 @@ func TestRoundTrip5(t *testing.T) {
 					if _, err := c.Publish(ctx, &paho.Publish{Topic: "dev/1/x", QoS: qos, Payload: payload}); err != nil {
 						t.Fatalf("web %v, QoS %d, %d bytes: %v", web, qos, n, err)
 					}
-					p := receive(t, "the message", got)
+					p := testkit.Receive(t, "the message", got)
 					if p.Topic != "dev/1/x" || p.QoS != qos || !bytes.Equal(p.Payload, payload) {
 						t.Fatalf("web %v: got %s QoS %d, %d bytes; want QoS %d, %d bytes", web, p.Topic, p.QoS, len(p.Payload), qos, n)
 					}
@@ -155,16 +155,16 @@ func TestRoundTrip3(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := make(chan pahov3.Message, 100)
-			if tok := c.Subscribe("dev/+/x", 2, func(_ pahov3.Client, m pahov3.Message) { got <- m }); !tok.WaitTimeout(patience) || tok.Error() != nil {
+			if tok := c.Subscribe("dev/+/x", 2, func(_ pahov3.Client, m pahov3.Message) { got <- m }); !tok.WaitTimeout(testkit.Patience) || tok.Error() != nil {
 				t.Fatal(tok.Error())
 			}
 			for qos := range byte(3) {
 				for _, n := range []int{0, 1, 70_000} {
 					payload := bytes.Repeat([]byte{'a' + qos}, n)
-					if tok := c.Publish("dev/1/x", qos, false, payload); !tok.WaitTimeout(patience) || tok.Error() != nil {
+					if tok := c.Publish("dev/1/x", qos, false, payload); !tok.WaitTimeout(testkit.Patience) || tok.Error() != nil {
 						t.Fatalf("QoS %d, %d bytes: %v", qos, n, tok.Error())
 					}
-					if m := receive(t, "the message", got); m.Qos() != qos || !bytes.Equal(m.Payload(), payload) {
+					if m := testkit.Receive(t, "the message", got); m.Qos() != qos || !bytes.Equal(m.Payload(), payload) {
 						t.Fatalf("got QoS %d, %d bytes; want QoS %d, %d bytes", m.Qos(), len(m.Payload()), qos, n)
 					}
 				}
@@ -199,7 +199,7 @@ func TestDenied5(t *testing.T) {
 		if _, err := c.Publish(ctx, &paho.Publish{Topic: "dev/a", QoS: 1, Payload: []byte("fine")}); err != nil {
 			t.Fatal(err)
 		}
-		if p := receive(t, "the allowed message", seen); p.TopicName != "dev/a" {
+		if p := testkit.Receive(t, "the allowed message", seen); p.TopicName != "dev/a" {
 			t.Errorf("the broker saw %q", p.TopicName)
 		}
 		_ = c.Disconnect(&paho.Disconnect{})
@@ -218,20 +218,20 @@ func TestDenied3(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if tok := c.Publish("secret", 1, false, "x"); !tok.WaitTimeout(patience) || tok.Error() != nil {
+		if tok := c.Publish("secret", 1, false, "x"); !tok.WaitTimeout(testkit.Patience) || tok.Error() != nil {
 			t.Errorf("a denied QoS 1 message of 3.1.1 is acknowledged and lost: %v", tok.Error())
 		}
 		tok := c.SubscribeMultiple(map[string]byte{"dev/a": 1, "secret": 1}, nil)
-		if !tok.WaitTimeout(patience) {
+		if !tok.WaitTimeout(testkit.Patience) {
 			t.Fatal("no SUBACK")
 		}
 		if got := tok.(*pahov3.SubscribeToken).Result(); got["dev/a"] != 1 || got["secret"] != 0x80 {
 			t.Errorf("granted %v", got)
 		}
-		if tok := c.Publish("dev/a", 1, false, "fine"); !tok.WaitTimeout(patience) || tok.Error() != nil {
+		if tok := c.Publish("dev/a", 1, false, "fine"); !tok.WaitTimeout(testkit.Patience) || tok.Error() != nil {
 			t.Fatal(tok.Error())
 		}
-		if p := receive(t, "the allowed message", seen); p.TopicName != "dev/a" {
+		if p := testkit.Receive(t, "the allowed message", seen); p.TopicName != "dev/a" {
 			t.Errorf("the broker saw %q", p.TopicName)
 		}
 		c.Disconnect(100)
@@ -281,7 +281,7 @@ func TestEmptyClientID(t *testing.T) {
 			refusedWith(t, r, 0x85, 2,
 				func(c *paho.Connect) { c.ClientID = "" },
 				func(o *pahov3.ClientOptions) { o.SetClientID("") })
-			eventually(t, "four refusals by empty-client-id", func() bool {
+			testkit.Eventually(t, "four refusals by empty-client-id", func() bool {
 				r.mu.Lock()
 				defer r.mu.Unlock()
 				n := 0
@@ -369,7 +369,7 @@ func TestPasswords(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.g.Recheck()
-		receive(t, "the revoked client is ended", ended)
+		testkit.Receive(t, "the revoked client is ended", ended)
 	})
 }
 
@@ -383,7 +383,7 @@ func TestMaxConnections(t *testing.T) {
 		refusedWith(t, r, 0x9F, 3, nil, nil)
 		_ = c.Disconnect(&paho.Disconnect{})
 		<-c.Done()
-		eventually(t, "the place is free", func() bool { return r.g.Stats().Connected == 0 })
+		testkit.Eventually(t, "the place is free", func() bool { return r.g.Stats().Connected == 0 })
 		if c, _, err = r.connect5(false, &paho.Connect{ClientID: "next"}, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -403,7 +403,7 @@ func TestPending(t *testing.T) {
 func onePendingTooMany(t *testing.T, transport, limit string) {
 	r, _ := serveBroker(t, transport, `{`+devRules+`, "general": {"limits": {"`+limit+`": 2}}}`)
 	a, b := r.dialTCP(), r.dialTCP()
-	eventually(t, "both are counted", func() bool { return r.g.Stats().Pending == 2 })
+	testkit.Eventually(t, "both are counted", func() bool { return r.g.Stats().Pending == 2 })
 	c := r.dialTCP()
 	expectEnd(t, "the third", c)
 	if s := r.g.Stats(); s.RefusedPending != 1 {
@@ -412,7 +412,7 @@ func onePendingTooMany(t *testing.T, transport, limit string) {
 	for _, c := range []io.Closer{a, b} {
 		_ = c.Close()
 	}
-	eventually(t, "their places are free", func() bool { return r.g.Stats().Pending == 0 })
+	testkit.Eventually(t, "their places are free", func() bool { return r.g.Stats().Pending == 0 })
 	if c, _, err := r.connect5(false, &paho.Connect{ClientID: "c"}, nil); err != nil {
 		t.Error(err)
 	} else {
@@ -431,7 +431,7 @@ func TestDrain(t *testing.T) {
 		for i := range n {
 			conn := r.dial5(i%2 == 0)
 			c := paho.NewClient(paho.ClientConfig{
-				Conn: conn, PacketTimeout: patience,
+				Conn: conn, PacketTimeout: testkit.Patience,
 				OnServerDisconnect: func(d *paho.Disconnect) { codes <- d.ReasonCode },
 			})
 			if _, err := c.Connect(t.Context(), &paho.Connect{ClientID: fmt.Sprint("c", i), CleanStart: true}); err != nil {
@@ -439,7 +439,7 @@ func TestDrain(t *testing.T) {
 			}
 		}
 		idle := r.dialTCP()
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 		defer cancel()
 		began := time.Now()
 		done := make(chan error, 2)
@@ -447,7 +447,7 @@ func TestDrain(t *testing.T) {
 			go func() { done <- r.g.Stop(ctx, 100) }()
 		}
 		for range n {
-			if code := receive(t, "DISCONNECT", codes); code != 0x8B {
+			if code := testkit.Receive(t, "DISCONNECT", codes); code != 0x8B {
 				t.Errorf("got 0x%02X, want 0x8B", code)
 			}
 		}
@@ -456,7 +456,7 @@ func TestDrain(t *testing.T) {
 		}
 		expectEnd(t, "one that never said CONNECT", idle)
 		for range 2 {
-			if err := receive(t, "Stop", done); err != nil {
+			if err := testkit.Receive(t, "Stop", done); err != nil {
 				t.Error(err)
 			}
 		}

@@ -21,10 +21,8 @@ import (
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/auth"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
-
-// patience bounds every wait of these tests.
-const patience = 10 * time.Second
 
 // transports are the engines of this system.
 func transports() []string {
@@ -110,7 +108,7 @@ func start(t testing.TB, cfg *config.Config) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, stop := context.WithTimeout(context.Background(), patience)
+		ctx, stop := context.WithTimeout(context.Background(), testkit.Patience)
 		defer stop()
 		if err := r.g.Stop(ctx, 0); err != nil {
 			t.Error(err)
@@ -147,7 +145,7 @@ func (r *rig) tags(id uint64, n int) []string {
 	r.t.Helper()
 	name := r.g.idPrefix + strconv.FormatUint(id, 16)
 	var list []string
-	within(patience, func() bool {
+	testkit.Within(testkit.Patience, func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		list = nil
@@ -159,28 +157,6 @@ func (r *rig) tags(id uint64, n int) []string {
 		return len(list) >= n
 	})
 	return list
-}
-
-// eventually waits until ok holds.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	if !within(patience, ok) {
-		t.Fatalf("not within %v: %s", patience, what)
-	}
-}
-
-func within(d time.Duration, ok func() bool) bool {
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	end := time.After(d)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-end:
-			return false
-		}
-	}
-	return true
 }
 
 // raw is a client's connection as a stream of bytes.
@@ -197,7 +173,7 @@ func (r *rig) dialTCP() *net.TCPConn {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testkit.Patience))
 	return c.(*net.TCPConn)
 }
 
@@ -212,7 +188,7 @@ func (w *webConn) Close() error { return w.ws.CloseNow() }
 // dialWS connects a client by WebSocket.
 func (r *rig) dialWS() *webConn {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	r.t.Cleanup(cancel)
 	ws, resp, err := websocket.Dial(ctx, r.ws, &websocket.DialOptions{
 		Subprotocols: []string{"mqtt"}, CompressionMode: websocket.CompressionContextTakeover, HTTPClient: webClient(r.t),
@@ -252,13 +228,13 @@ func newScript(t testing.TB) *script {
 // accept waits for the gateway.
 func (s *script) accept() *net.TCPConn {
 	s.t.Helper()
-	_ = s.nl.(*net.TCPListener).SetDeadline(time.Now().Add(patience))
+	_ = s.nl.(*net.TCPListener).SetDeadline(time.Now().Add(testkit.Patience))
 	c, err := s.nl.Accept()
 	if err != nil {
 		s.t.Fatalf("the gateway does not dial: %v", err)
 	}
 	s.t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testkit.Patience))
 	return c.(*net.TCPConn)
 }
 

@@ -56,7 +56,7 @@ func TestSlowSubscriber(t *testing.T) {
 			}
 			flooded <- nil
 		}()
-		eventually(t, "bytes are kept", func() bool { return r.g.Stats().BufferBytes > 0 })
+		testkit.Eventually(t, "bytes are kept", func() bool { return r.g.Stats().BufferBytes > 0 })
 		other, otherUp := r.open(t, s, "other")
 		for range 50 {
 			send(t, otherUp, packet)
@@ -71,7 +71,7 @@ func TestSlowSubscriber(t *testing.T) {
 				t.Fatalf("packet %d differs (%v)", i, err)
 			}
 		}
-		if err := receive(t, "the broker", flooded); err != nil {
+		if err := testkit.Receive(t, "the broker", flooded); err != nil {
 			t.Error(err)
 		}
 	})
@@ -112,7 +112,7 @@ func TestBufferBytes(t *testing.T) {
 				_, _ = c.Write(part)
 			}()
 		}
-		eventually(t, "the bytes are used up", func() bool {
+		testkit.Eventually(t, "the bytes are used up", func() bool {
 			kept = max(kept, r.g.Stats().BufferBytes)
 			return kept >= most
 		})
@@ -160,7 +160,7 @@ func TestPanic(t *testing.T) {
 		})
 		expectEnd(t, "the client", ill)
 		expectEnd(t, "its broker connection", illUp)
-		eventually(t, "it is forgotten", func() bool {
+		testkit.Eventually(t, "it is forgotten", func() bool {
 			st := r.g.Stats()
 			return st.Connected == 1 && st.Panics == 1 && r.g.Brokers()[0].Open() == 1
 		})
@@ -208,7 +208,7 @@ func TestBackPressureIsNoSilence(t *testing.T) {
 			}
 			sent <- nil
 		}()
-		eventually(t, "bytes are kept", func() bool { return r.g.Stats().BufferBytes > 0 })
+		testkit.Eventually(t, "bytes are kept", func() bool { return r.g.Stats().BufferBytes > 0 })
 		<-time.After(2800 * time.Millisecond) // longer than one and a half keep-alives, and a slot
 		for range packets {
 			// A PINGREQ of the gateway's own may stand between.
@@ -224,7 +224,7 @@ func TestBackPressureIsNoSilence(t *testing.T) {
 			}
 			expect(t, "broker", up, packet[1:])
 		}
-		if err := receive(t, "the client", sent); err != nil {
+		if err := testkit.Receive(t, "the client", sent); err != nil {
 			t.Error(err)
 		}
 	})

@@ -16,6 +16,7 @@ import (
 	gorilla "github.com/gorilla/websocket"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/netloop"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // inside is a handler within the WebSocket layer: it echoes lines.
@@ -89,21 +90,10 @@ func webServer(t *testing.T, transport string, timeout time.Duration) (string, c
 	return nl.Addr().String(), closed
 }
 
-func receive[T any](t testing.TB, what string, ch <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("not within %v: %s", patience, what)
-		panic("unreachable")
-	}
-}
-
 func TestWebSocketWithCoder(t *testing.T) {
 	overAll(t, func(t *testing.T, transport string) {
 		addr, closed := webServer(t, transport, 0)
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 		defer cancel()
 		for _, mode := range []websocket.CompressionMode{websocket.CompressionDisabled, websocket.CompressionContextTakeover} {
 			c, resp, err := websocket.Dial(ctx, "ws://"+addr+"/mqtt", &websocket.DialOptions{
@@ -131,7 +121,7 @@ func TestWebSocketWithCoder(t *testing.T) {
 				if !bytes.Equal(got, line) {
 					t.Fatalf("%d bytes: the echo differs", n)
 				}
-				if err := receive(t, "write", done); err != nil {
+				if err := testkit.Receive(t, "write", done); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -151,16 +141,16 @@ func TestWebSocketWithCoder(t *testing.T) {
 			}
 			reading := make(chan error, 1)
 			go func() { _, _, err := c.Read(ctx); reading <- err }()
-			if err := receive(t, "the pong", pinged); err != nil {
+			if err := testkit.Receive(t, "the pong", pinged); err != nil {
 				t.Errorf("ping: %v", err)
 			}
 			if err := c.Close(websocket.StatusNormalClosure, "done"); err != nil {
 				t.Errorf("close: %v", err)
 			}
-			if err := receive(t, "the end inside", closed); !errors.Is(err, io.EOF) {
+			if err := testkit.Receive(t, "the end inside", closed); !errors.Is(err, io.EOF) {
 				t.Errorf("inside: %v, want %v", err, io.EOF)
 			}
-			receive(t, "the reader", reading)
+			testkit.Receive(t, "the reader", reading)
 		}
 	})
 }
@@ -210,7 +200,7 @@ func dialGorilla(t *testing.T, addr string) *gorilla.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetReadDeadline(time.Now().Add(patience))
+	_ = c.SetReadDeadline(time.Now().Add(testkit.Patience))
 	return c
 }
 
@@ -243,7 +233,7 @@ func TestWebSocketErrors(t *testing.T) {
 			if !errors.As(err, &ce) || ce.Code != c.code {
 				t.Errorf("%s: closed with %v, want %d", c.name, err, c.code)
 			}
-			receive(t, "the end inside", closed)
+			testkit.Receive(t, "the end inside", closed)
 		}
 	})
 }
@@ -262,7 +252,7 @@ func TestWebSocketCutAtEveryByte(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_ = c.SetDeadline(time.Now().Add(patience))
+			_ = c.SetDeadline(time.Now().Add(testkit.Patience))
 			send(t, c, stream[:cut])
 			send(t, c, stream[cut:])
 			got, err := io.ReadAll(c)
@@ -293,7 +283,7 @@ func TestUpgradeRefusedOnTheWire(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_ = nc.SetDeadline(time.Now().Add(patience))
+			_ = nc.SetDeadline(time.Now().Add(testkit.Patience))
 			send(t, nc, []byte(c.send))
 			got, err := io.ReadAll(nc)
 			nc.Close()
@@ -301,7 +291,7 @@ func TestUpgradeRefusedOnTheWire(t *testing.T) {
 				t.Errorf("%s: got %q, %v; want %s", c.name, got, err, c.status)
 			}
 			var no *refusal
-			if err := receive(t, "the end inside", closed); !errors.As(err, &no) || fmt.Sprint(no.status) != c.status {
+			if err := testkit.Receive(t, "the end inside", closed); !errors.As(err, &no) || fmt.Sprint(no.status) != c.status {
 				t.Errorf("%s: inside %v", c.name, err)
 			}
 		}
@@ -317,12 +307,12 @@ func TestSlowUpgrade(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer nc.Close()
-		_ = nc.SetDeadline(time.Now().Add(patience))
+		_ = nc.SetDeadline(time.Now().Add(testkit.Patience))
 		send(t, nc, []byte("GET /mqtt HT"))
 		if got, err := io.ReadAll(nc); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 408 ") {
 			t.Errorf("got %q, %v", got, err)
 		}
-		receive(t, "the timer", closed)
+		testkit.Receive(t, "the timer", closed)
 	})
 }
 
@@ -337,7 +327,7 @@ func TestUpgradeThroughZentinel(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { c.Close() })
-			_ = c.SetDeadline(time.Now().Add(patience))
+			_ = c.SetDeadline(time.Now().Add(testkit.Patience))
 			send(t, c, []byte(request(get, "X-Forwarded-By: Zentinel")))
 			return c
 		}
@@ -355,7 +345,7 @@ func TestUpgradeThroughZentinel(t *testing.T) {
 			t.Errorf("got %q, %v", got, err)
 		}
 		dial().Close()
-		receive(t, "the end inside", closed)
+		testkit.Receive(t, "the end inside", closed)
 	})
 }
 

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 func TestEchoCutAtEveryByte(t *testing.T) {
@@ -45,11 +47,11 @@ func TestEchoOfAnySize(t *testing.T) {
 			if got := read(t, c, len(want)); !bytes.Equal(got, want) {
 				t.Fatalf("%d bytes: the echo differs", size)
 			}
-			if err := receive(t, "write", done); err != nil {
+			if err := testkit.Receive(t, "write", done); err != nil {
 				t.Fatal(err)
 			}
 		}
-		eventually(t, "no buffer is kept", func() bool { return e.Stats().BufferBytes == 0 })
+		testkit.Eventually(t, "no buffer is kept", func() bool { return e.Stats().BufferBytes == 0 })
 	})
 }
 
@@ -76,7 +78,7 @@ func TestManyConnections(t *testing.T) {
 		for _, c := range conns {
 			_ = c.Close()
 		}
-		eventually(t, "every socket is closed", func() bool { return e.Stats().Open == 0 })
+		testkit.Eventually(t, "every socket is closed", func() bool { return e.Stats().Open == 0 })
 		if s := e.Stats(); s.Accepted != 200 || s.Panics != 0 {
 			t.Errorf("stats %+v, want 200 accepted and no panic", s)
 		}
@@ -89,7 +91,7 @@ func TestRefused(t *testing.T) {
 		if n, err := dial(t, addr).Read(make([]byte, 1)); err == nil {
 			t.Fatalf("read %d bytes from a refused connection", n)
 		}
-		eventually(t, "it is counted", func() bool { return e.Stats().Refused == 1 })
+		testkit.Eventually(t, "it is counted", func() bool { return e.Stats().Refused == 1 })
 	})
 }
 
@@ -101,7 +103,7 @@ func TestRemoteAddress(t *testing.T) {
 			return &handler{}
 		})
 		c := dial(t, addr)
-		if got, want := receive(t, "accept", got), c.LocalAddr().(*net.TCPAddr).AddrPort(); got != want {
+		if got, want := testkit.Receive(t, "accept", got), c.LocalAddr().(*net.TCPAddr).AddrPort(); got != want {
 			t.Errorf("got %v, want %v", got, want)
 		}
 	})
@@ -133,12 +135,12 @@ func TestSlowReader(t *testing.T) {
 		}()
 		// Nothing reads, so the writer comes to a stop with far less written
 		// than there is; then the backend takes everything.
-		eventually(t, "bytes are kept", func() bool { return e.Stats().BufferBytes > 0 })
+		testkit.Eventually(t, "bytes are kept", func() bool { return e.Stats().BufferBytes > 0 })
 		k := &checker{pattern: pattern}
 		if _, err := io.Copy(k, up); err != nil {
 			t.Fatal(err)
 		}
-		if n := receive(t, "the writer", written); n != total || k.n != total || k.bad.Load() {
+		if n := testkit.Receive(t, "the writer", written); n != total || k.n != total || k.bad.Load() {
 			t.Errorf("wrote %d, arrived %d, differs: %v; want %d", n, k.n, k.bad.Load(), total)
 		}
 		if m := most.Load(); m > 4*readSize {
@@ -165,7 +167,7 @@ func TestHeld(t *testing.T) {
 			_, _ = io.CopyN(c, zeros{}, total)
 			_ = c.CloseWrite()
 		}()
-		if !receive(t, "the stop", held) {
+		if !testkit.Receive(t, "the stop", held) {
 			t.Error("the first call says that it goes on")
 		}
 		if n, err := io.Copy(io.Discard, up); n != total || err != nil {
@@ -196,7 +198,7 @@ func TestStallConcernsItsPairOnly(t *testing.T) {
 		stuck := dial(t, addr)
 		accept(t, nl)
 		go func() { _, _ = io.Copy(stuck, zeros{}) }()
-		eventually(t, "bytes are kept", func() bool { return e.Stats().BufferBytes > 0 })
+		testkit.Eventually(t, "bytes are kept", func() bool { return e.Stats().BufferBytes > 0 })
 		c := dial(t, addr)
 		up := accept(t, nl)
 		for i := range 100 {
@@ -231,7 +233,7 @@ func TestFairness(t *testing.T) {
 		})
 		flooder := dial(t, addr)
 		go func() { _, _ = io.Copy(flooder, zeros{}) }()
-		eventually(t, "the flood runs", func() bool { return flood.Load() > 1<<20 })
+		testkit.Eventually(t, "the flood runs", func() bool { return flood.Load() > 1<<20 })
 		c := dial(t, addr)
 		before := flood.Load()
 		for i := 0; i < 200 || flood.Load() == before; i++ { // bounded by c's deadline
@@ -251,10 +253,10 @@ func TestWriteStall(t *testing.T) {
 		c := dial(t, addr)
 		accept(t, nl)
 		go func() { _, _ = io.Copy(c, zeros{}) }()
-		if err := receive(t, "the stalled connection is closed", closed); !errors.Is(err, ErrStalled) {
+		if err := testkit.Receive(t, "the stalled connection is closed", closed); !errors.Is(err, ErrStalled) {
 			t.Errorf("closed with %v, want %v", err, ErrStalled)
 		}
-		eventually(t, "both sides are closed", func() bool { return e.Stats().Open == 0 })
+		testkit.Eventually(t, "both sides are closed", func() bool { return e.Stats().Open == 0 })
 		if n := e.Stats().Stalled; n != 1 {
 			t.Errorf("counted %d, want 1", n)
 		}
@@ -272,7 +274,7 @@ func TestSlowProgressIsNoStall(t *testing.T) {
 		up := accept(t, nl)
 		_ = up.SetReadBuffer(64 << 10)
 		go func() { _, _ = io.Copy(c, zeros{}) }()
-		eventually(t, "bytes are kept", func() bool { return e.Stats().BufferBytes > 0 })
+		testkit.Eventually(t, "bytes are kept", func() bool { return e.Stats().BufferBytes > 0 })
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		for range 16 {
@@ -302,7 +304,7 @@ func TestHalfClose(t *testing.T) {
 		want := random(300_000)
 		write(t, c, want)
 		_ = c.CloseWrite()
-		if err := receive(t, "the end", closed); !errors.Is(err, io.EOF) {
+		if err := testkit.Receive(t, "the end", closed); !errors.Is(err, io.EOF) {
 			t.Errorf("closed with %v, want %v", err, io.EOF)
 		}
 		if !bytes.Equal(got, want) {
@@ -323,10 +325,10 @@ func TestReset(t *testing.T) {
 			return &handler{closed: func(c Conn, err error) { closed <- err }}
 		})
 		c := dial(t, addr)
-		receive(t, "accept", opened)
+		testkit.Receive(t, "accept", opened)
 		_ = c.SetLinger(0)
 		_ = c.Close()
-		if err := receive(t, "the end", closed); err == nil || errors.Is(err, io.EOF) {
+		if err := testkit.Receive(t, "the end", closed); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("closed with %v, want an error of the socket", err)
 		}
 	})
@@ -346,10 +348,10 @@ func TestResetWhilePaused(t *testing.T) {
 		return &handler{closed: func(c Conn, err error) { closed <- err }}
 	})
 	c := dial(t, addr)
-	receive(t, "accept", opened)
+	testkit.Receive(t, "accept", opened)
 	_ = c.SetLinger(0)
 	_ = c.Close()
-	receive(t, "the end", closed)
+	testkit.Receive(t, "the end", closed)
 }
 
 func TestPanicEndsItsPairOnly(t *testing.T) {
@@ -374,13 +376,13 @@ func TestPanicEndsItsPairOnly(t *testing.T) {
 		well := dial(t, addr)
 		ill := dial(t, addr)
 		write(t, ill, []byte("boom"))
-		receive(t, "the handler is told", closed)
+		testkit.Receive(t, "the handler is told", closed)
 		if _, err := ill.Read(make([]byte, 1)); err == nil {
 			t.Error("the connection goes on after a panic")
 		}
 		write(t, well, frame([]byte("fine")))
 		read(t, well, 8)
-		eventually(t, "both panics are counted", func() bool { return e.Stats().Panics == 2 })
+		testkit.Eventually(t, "both panics are counted", func() bool { return e.Stats().Panics == 2 })
 	})
 }
 
@@ -402,14 +404,14 @@ func TestPauseAndResume(t *testing.T) {
 			}}
 		})
 		c := dial(t, addr)
-		served := receive(t, "accept", conns)
+		served := testkit.Receive(t, "accept", conns)
 		write(t, c, []byte("first "))
-		if got := receive(t, "the first call", calls); got != "first " {
+		if got := testkit.Receive(t, "the first call", calls); got != "first " {
 			t.Errorf("got %q", got)
 		}
 		write(t, c, []byte("second"))
 		served.Post(func() { open = true; served.Resume() })
-		if got := receive(t, "what was held", calls); got != "first " {
+		if got := testkit.Receive(t, "what was held", calls); got != "first " {
 			t.Errorf("after Resume: got %q, want %q", got, "first ")
 		}
 		if got := string(read(t, c, 12)); got != "first second" {
@@ -438,10 +440,10 @@ func TestTimer(t *testing.T) {
 			}}
 		})
 		dial(t, addr)
-		if d := receive(t, "the timer", fired); d < 60*time.Millisecond || d > 2*time.Second {
+		if d := testkit.Receive(t, "the timer", fired); d < 60*time.Millisecond || d > 2*time.Second {
 			t.Errorf("fired after %v, want about 60ms", d)
 		}
-		if d := receive(t, "the timer again", fired); d < 100*time.Millisecond {
+		if d := testkit.Receive(t, "the timer again", fired); d < 100*time.Millisecond {
 			t.Errorf("fired after %v, want about 100ms", d)
 		}
 	})
@@ -478,7 +480,7 @@ func TestDialRefused(t *testing.T) {
 			return h
 		})
 		dial(t, addr)
-		if err := receive(t, "the dial", failed); err == nil {
+		if err := testkit.Receive(t, "the dial", failed); err == nil {
 			t.Error("a dial to a closed port succeeded")
 		}
 	})
@@ -506,7 +508,7 @@ func TestFinish(t *testing.T) {
 			t.Errorf("got %d bytes and %v, want %d", len(got), err, len(last))
 		}
 		_ = c.Close()
-		eventually(t, "the socket is closed", func() bool { return e.Stats().Open == 0 })
+		testkit.Eventually(t, "the socket is closed", func() bool { return e.Stats().Open == 0 })
 	})
 }
 
@@ -519,15 +521,15 @@ func TestFinishIsBounded(t *testing.T) {
 		o.Linger = 50 * time.Millisecond
 		e, addr := start(t, o, finish)
 		write(t, dial(t, addr), []byte("x")) // silent from then on
-		eventually(t, "the silent one is accepted", func() bool { return e.Stats().Accepted == 1 })
-		eventually(t, "the silent one is closed", func() bool { return e.Stats().Open == 0 })
+		testkit.Eventually(t, "the silent one is accepted", func() bool { return e.Stats().Accepted == 1 })
+		testkit.Eventually(t, "the silent one is closed", func() bool { return e.Stats().Open == 0 })
 
 		o.Linger = time.Hour // but not for so many bytes
 		e, addr = start(t, o, finish)
 		flooding := dial(t, addr)
 		go func() { _, _ = io.Copy(flooding, zeros{}) }()
-		eventually(t, "the flooding one is accepted", func() bool { return e.Stats().Accepted == 1 })
-		eventually(t, "the flooding one is closed", func() bool { return e.Stats().Open == 0 })
+		testkit.Eventually(t, "the flooding one is accepted", func() bool { return e.Stats().Accepted == 1 })
+		testkit.Eventually(t, "the flooding one is closed", func() bool { return e.Stats().Open == 0 })
 	})
 }
 
@@ -539,14 +541,14 @@ func TestPost(t *testing.T) {
 			return &handler{data: echo}
 		})
 		c := dial(t, addr)
-		served := receive(t, "accept", conns)
+		served := testkit.Receive(t, "accept", conns)
 		var order []int
 		done := make(chan []int, 1)
 		for i := range 100 {
 			served.Post(func() { order = append(order, i) })
 		}
 		served.Post(func() { served.Write([]byte("hello")); done <- order })
-		for i, got := range receive(t, "the posts", done) {
+		for i, got := range testkit.Receive(t, "the posts", done) {
 			if i != got {
 				t.Fatalf("post %d ran as %d", got, i)
 			}
@@ -580,7 +582,7 @@ func TestEach(t *testing.T) {
 				panic("of one visit")
 			}
 		}, func() { close(done) })
-		receive(t, "the visits", done)
+		testkit.Receive(t, "the visits", done)
 		if n := visited.Load(); n != 100 {
 			t.Errorf("%d visits, want 100", n)
 		}
@@ -597,7 +599,7 @@ func TestCloseTellsHandlers(t *testing.T) {
 		write(t, c, []byte("x"))
 		read(t, up, 1)
 		_ = e.Close()
-		if err := receive(t, "the handler is told", closed); !errors.Is(err, ErrClosed) {
+		if err := testkit.Receive(t, "the handler is told", closed); !errors.Is(err, ErrClosed) {
 			t.Errorf("closed with %v, want %v", err, ErrClosed)
 		}
 		if _, err := e.Serve(nl, opensEcho); err == nil {
@@ -648,7 +650,7 @@ func TestBufferBudget(t *testing.T) {
 			list[i] = dial(t, addr)
 			write(t, list[i], whole[:size-10]) // a kernel buffer takes it
 		}
-		eventually(t, "the budget is used up", func() bool { return e.Stats().BufferBytes >= o.BufferBytes })
+		testkit.Eventually(t, "the budget is used up", func() bool { return e.Stats().BufferBytes >= o.BufferBytes })
 		// Loops look at it each for itself, and capacities are powers of two.
 		bound := o.BufferBytes + 6*readSize + conns*2*frugalRead
 		for i, c := range list {
@@ -676,11 +678,11 @@ func TestBufferBudgetOfTheSilent(t *testing.T) {
 		for range 4 {
 			write(t, dial(t, addr), whole[:80_000])
 		}
-		eventually(t, "the budget is used up", func() bool { return e.Stats().BufferBytes >= o.BufferBytes })
+		testkit.Eventually(t, "the budget is used up", func() bool { return e.Stats().BufferBytes >= o.BufferBytes })
 		c := dial(t, addr)
 		write(t, c, frame([]byte("small ones pass")))
 		read(t, c, 19)
-		eventually(t, "a silent one is ended", func() bool { return e.Stats().Stalled >= 1 })
+		testkit.Eventually(t, "a silent one is ended", func() bool { return e.Stats().Stalled >= 1 })
 	})
 }
 

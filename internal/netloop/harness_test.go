@@ -11,10 +11,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-)
 
-// patience bounds every wait of these tests.
-const patience = 10 * time.Second
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
+)
 
 // both runs a test over every engine of this system.
 func both(t *testing.T, f func(t *testing.T, o Options)) {
@@ -68,7 +67,7 @@ func dial(t testing.TB, addr string) *net.TCPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(testkit.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	return c.(*net.TCPConn)
@@ -88,32 +87,6 @@ func read(t testing.TB, c net.Conn, n int) []byte {
 		t.Fatalf("read %d bytes: %v", n, err)
 	}
 	return b
-}
-
-// eventually waits until ok holds.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	end := time.After(patience)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-end:
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
-}
-
-func receive[T any](t testing.TB, what string, ch <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("not within %v: %s", patience, what)
-		panic("unreachable")
-	}
 }
 
 func random(n int) []byte {
@@ -259,7 +232,7 @@ func backend(t testing.TB) (net.Listener, netip.AddrPort) {
 
 func accept(t testing.TB, nl net.Listener) *net.TCPConn {
 	t.Helper()
-	if err := nl.(*net.TCPListener).SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := nl.(*net.TCPListener).SetDeadline(time.Now().Add(testkit.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	c, err := nl.Accept()
@@ -267,7 +240,7 @@ func accept(t testing.TB, nl net.Listener) *net.TCPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(testkit.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	return c.(*net.TCPConn)

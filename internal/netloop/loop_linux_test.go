@@ -15,6 +15,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 func TestPreemptible(t *testing.T) {
@@ -38,7 +40,7 @@ func inChild(t *testing.T, role string, env ...string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(append(os.Environ(), "NETLOOP_TEST_CHILD="+role), env...)
-	timer := time.AfterFunc(2*patience, func() { _ = cmd.Process.Kill() })
+	timer := time.AfterFunc(2*testkit.Patience, func() { _ = cmd.Process.Kill() })
 	defer timer.Stop()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%s: %v\n%s", role, err, out)
@@ -194,7 +196,7 @@ func descriptors(reserve bool) error {
 			return err
 		}
 	}
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(testkit.Patience)
 	for e.Stats().AcceptErrors < 3 {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("no accept failed: %+v", e.Stats())

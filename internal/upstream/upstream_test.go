@@ -15,11 +15,10 @@ import (
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/netloop"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-const patience = 10 * time.Second
 
 // answer is what a dial ended with.
 type answer struct {
@@ -71,25 +70,14 @@ func both(t *testing.T, f func(t *testing.T, dial func(*Set, string) (answer, *D
 					t.Fatal(err)
 				}
 				t.Cleanup(func() { _ = nc.Close() })
-				c := receive(t, "accept", clients)
+				c := testkit.Receive(t, "accept", clients)
 				o := &owner{got: make(chan answer, 2)}
 				dials := make(chan *Dial, 1)
 				c.Post(func() { dials <- s.Dial(c, id, o) })
-				d := receive(t, "Dial", dials)
-				return receive(t, "the answer", o.got), d
+				d := testkit.Receive(t, "Dial", dials)
+				return testkit.Receive(t, "the answer", o.got), d
 			})
 		})
-	}
-}
-
-func receive[T any](t *testing.T, what string, ch <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("not within %v: %s", patience, what)
-		panic("unreachable")
 	}
 }
 
@@ -253,11 +241,11 @@ func TestCancel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	d, c := receive(t, "Dial", dials), receive(t, "the client", conns)
-	receive(t, "the look-up", looking)
+	d, c := testkit.Receive(t, "Dial", dials), testkit.Receive(t, "the client", conns)
+	testkit.Receive(t, "the look-up", looking)
 	done := make(chan struct{})
 	c.Post(func() { d.Cancel(); d.Cancel(); close(done) })
-	receive(t, "Cancel", done)
+	testkit.Receive(t, "Cancel", done)
 	close(go1)
 	s.Close()
 	if n := s.Brokers()[0].Open(); n != 0 || len(o.got) != 0 {
@@ -285,7 +273,7 @@ func TestTimeout(t *testing.T) {
 	}
 	second := c.dialled[1]
 	d.Connected(second, nil)
-	if got := receive(t, "the answer", o.got); got.conn != second || got.url() != "mqtt://"+up || second.handler != o || second.timer != 0 {
+	if got := testkit.Receive(t, "the answer", o.got); got.conn != second || got.url() != "mqtt://"+up || second.handler != o || second.timer != 0 {
 		t.Errorf("got %+v", got)
 	}
 }

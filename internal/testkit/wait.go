@@ -1,0 +1,44 @@
+package testkit
+
+import (
+	"testing"
+	"time"
+)
+
+// Patience bounds every wait of a test for what must come.
+const Patience = 10 * time.Second
+
+// Receive is the next value of a channel.
+func Receive[T any](t testing.TB, what string, ch <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-time.After(Patience):
+		t.Fatalf("not within %v: %s", Patience, what)
+		panic("unreachable")
+	}
+}
+
+// Eventually waits until ok holds.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	if !Within(Patience, ok) {
+		t.Fatalf("not within %v: %s", Patience, what)
+	}
+}
+
+// Within waits until ok holds, for so long at most, and reports whether it did.
+func Within(d time.Duration, ok func() bool) bool {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	end := time.After(d)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-end:
+			return false
+		}
+	}
+	return true
+}
