@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// maxRules bounds the rules of the configuration and its rules file together.
-const maxRules = 100000
+// MaxRules bounds the rules of the configuration and its rules file together.
+const MaxRules = 100_000
 
 // check judges what single values cannot tell: what belongs together, what
 // contradicts itself. Values that were refused already have their defaults and
@@ -83,8 +83,8 @@ func (d *document) checkACL(cfg *Config, p *path) {
 	if acl.RulesFile != "" {
 		acl.Rules = append(acl.Rules, d.readRules(cfg, known, p.child("rules-file"))...)
 	}
-	if len(acl.Rules) > maxRules {
-		d.failAt(p.child("rules"), fmt.Sprintf("found %d rules; accepted: %d", len(acl.Rules), maxRules), "")
+	if len(acl.Rules) > MaxRules {
+		d.failAt(p.child("rules"), fmt.Sprintf("found %d rules; accepted: %d", len(acl.Rules), MaxRules), "")
 	}
 }
 

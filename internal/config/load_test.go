@@ -294,7 +294,7 @@ func TestTooManyErrors(t *testing.T) {
 
 func TestTooManyRules(t *testing.T) {
 	rule := `{"decision": "deny", "topics": ["#"]},`
-	_, _, errs := parse(t, `{"acl": {"rules": [`+strings.Repeat(rule, maxRules+1)+`]}}`)
+	_, _, errs := parse(t, `{"acl": {"rules": [`+strings.Repeat(rule, MaxRules+1)+`]}}`)
 	if len(errs) != 1 || errs[0].Path != "acl.rules" {
 		t.Errorf("100,001 rules: %v", errs)
 	}

@@ -27,8 +27,8 @@ const pushHint = "it belongs in the agent's own configuration file"
 // was read from its file; files that it names are read again. Only what a
 // proxy may decide is accepted: auth, acl, inspection, rate-limit, qos,
 // retained, general.block-mode and general.log-packets, and in them neither
-// files nor providers of type http. ${NAME} in it is text. A scalar stands for a list of one, because
-// that is how proxies write it.
+// files nor providers of type http. ${NAME} in it is text. A scalar stands for
+// a list of one, because that is how proxies write it.
 //
 // The error is an [Errors]; the places of pushed values are pushed:line:column.
 func Merge(base *Config, pushed []byte) (*Config, []Warning, error) {

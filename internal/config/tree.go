@@ -89,9 +89,6 @@ type member struct {
 
 // member returns the value of a key, "_" and "-" being equal, or nil.
 func (n *node) member(key string) *member {
-	if n == nil {
-		return nil
-	}
 	for i := range n.members {
 		if normal(n.members[i].name) == key {
 			return &n.members[i]

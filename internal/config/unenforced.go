@@ -16,7 +16,7 @@ type gap struct {
 }
 
 // gaps is the whole list, but for what stands in listeners, upstreams and
-// providers, see [unenforcedGateway] and [unenforcedProviders].
+// providers, see [unenforcedGateway] and [unenforcedTypes].
 var gaps = []gap{
 	{
 		"inspection.enabled", true, "this version does not inspect payloads",

@@ -12,9 +12,6 @@ import (
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/topic"
 )
 
-// MaxRules is how many ACL rules a policy may have.
-const MaxRules = 100_000
-
 // Engine is a compiled policy: immutable, shared by all connections.
 type Engine struct {
 	cfg   *config.Config
@@ -43,10 +40,10 @@ type Engine struct {
 type sets struct{ publish, subscribe, unsubscribe *topic.Set }
 
 // Compile builds the engine of a checked configuration. It fails only on what
-// Load cannot see, and on more than MaxRules rules.
+// Load cannot see, and on more than [config.MaxRules] rules.
 func Compile(cfg *config.Config) (*Engine, error) {
-	if n := len(cfg.ACL.Rules); n > MaxRules {
-		return nil, fmt.Errorf("acl: %d rules, at most %d are accepted", n, MaxRules)
+	if n := len(cfg.ACL.Rules); n > config.MaxRules {
+		return nil, fmt.Errorf("acl: %d rules, at most %d are accepted", n, config.MaxRules)
 	}
 	e := &Engine{
 		cfg:        cfg,

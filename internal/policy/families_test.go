@@ -418,7 +418,7 @@ func TestCompileRefuses(t *testing.T) {
 		"a bad filter":          withRules(config.Rule{Topics: []string{"a/#/b"}, Decision: "allow"}),
 		"a template in a +":     withRules(config.Rule{Topics: []string{"a/+%u"}, Decision: "allow"}),
 		"an unknown action":     withRules(config.Rule{Topics: []string{"a"}, Actions: []string{"read"}, Decision: "allow"}),
-		"too many rules":        withRules(make([]config.Rule, MaxRules+1)...),
+		"too many rules":        withRules(make([]config.Rule, config.MaxRules+1)...),
 		"a bad per-topic":       func(c *config.Config) { c.QoS.PerTopic = []config.TopicQoS{{Topic: "#a"}} },
 		"a bad retained topic":  func(c *config.Config) { c.Retained.AllowedTopics = []string{"a+"} },
 		"a bad blocked topic":   func(c *config.Config) { c.Retained.BlockedTopics = []string{""} },
