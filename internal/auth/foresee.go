@@ -24,10 +24,9 @@ type Foresight struct {
 // Foresee says what a gate would answer to a CONNECT as id, whose groups are not
 // looked at, for questions about a policy: the gate's own code, for which the
 // password, if there is one, is the right one. Without a user name id is
-// anonymous. Only
-// users files are asked: where there are other providers, a user whom they may
-// know is taken to be admitted. The users files are read; their mistakes are
-// the error, as [New] gives it.
+// anonymous. Only users files are asked: where there are other providers, a
+// user whom they may know is taken to be admitted. The users files are read;
+// their mistakes are the error, as [New] gives it.
 func Foresee(cfg *config.Config, engine *policy.Engine, id policy.Identity, password bool) (Foresight, error) {
 	named := id.Username != ""
 	r := Request{Door: id.Door, Listener: id.Listener, Addr: id.Addr, Connect: &session.ConnectInfo{

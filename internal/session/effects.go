@@ -19,8 +19,8 @@ type Need uint8
 // The needs.
 const (
 	NeedNone   Need = iota
-	NeedVerify      // the credentials of Session.Connect; Answer with an Admission
-	NeedDial        // a broker connection; Answer with a Dialled
+	NeedVerify      // the credentials of Session.Connect; answered by Admit
+	NeedDial        // a broker connection; answered by Dialled
 )
 
 // PacketVerdict is the decision about one packet that this call made.
@@ -93,7 +93,7 @@ type Effects struct {
 	Verdicts []PacketVerdict // only collected when WantVerdicts
 	Events   []Event
 	Need     Need
-	Ticket   uint32  // to be handed to Answer
+	Ticket   uint32  // of Need, to be handed to Admit or Dialled
 	Partial  [2]bool // the input of that side ends inside a packet
 	Pause    [2]bool // do not read from that side until a call says otherwise
 	Wake     Time    // call Tick then at the latest; 0: not needed
