@@ -29,7 +29,7 @@ var allowed = map[string]string{
 	"admin":            "config health metrics",
 	"netloop":          "",
 	"upstream":         "config netloop",
-	"gateway":          "audit auth config mqtt netloop policy session upstream",
+	"gateway":          "audit auth config metrics mqtt netloop policy session upstream",
 	"agent":            "agent/pb/agentv1 agent/pb/agentv2 agent/wire audit auth config health metrics mqtt policy session",
 	"agent/pb":         "",
 	"agent/pb/agentv1": "",

@@ -72,11 +72,11 @@ func TestFrameDoesNotAllocate(t *testing.T) {
 			for range 1000 {
 				p.next()
 			}
-			before := p.conn.tally.frames[wire.WSAllow].Load()
+			before := p.conn.tally.Frames[wire.WSAllow].Load()
 			if n := testing.AllocsPerRun(1000, p.next); n != 0 {
 				t.Errorf("v%d, %s: %v allocations a frame", g, name, n)
 			}
-			if p.conn.tally.frames[wire.WSAllow].Load() == before || p.conn.tally.frames[wire.WSClose].Load() != 0 {
+			if p.conn.tally.Frames[wire.WSAllow].Load() == before || p.conn.tally.Frames[wire.WSClose].Load() != 0 {
 				t.Errorf("v%d, %s: frames were not allowed", g, name)
 			}
 		}

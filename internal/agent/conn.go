@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/metrics"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
 )
 
@@ -31,7 +32,7 @@ type conn struct {
 	agent  *Agent
 	nc     net.Conn
 	reader *wire.Reader
-	tally  *tally
+	tally  *metrics.Tally
 	later  func(*pending, *decision) // takes the answers of suspended events; never waits
 	v2     atomic.Bool               // shaken hands, successfully
 
@@ -89,7 +90,7 @@ func (a *Agent) accept() {
 
 // decider is what decides events; who makes it says where answers go.
 func (a *Agent) decider() *conn {
-	c := &conn{agent: a, tally: a.stats.tally(), waiting: map[*pending]struct{}{}, fx: session.Effects{WantVerdicts: true}}
+	c := &conn{agent: a, tally: a.stats.tallies.Next(), waiting: map[*pending]struct{}{}, fx: session.Effects{WantVerdicts: true}}
 	c.written.L = &c.mu
 	return c
 }
@@ -303,7 +304,7 @@ func (c *conn) suspended(p *pending) {
 func (c *conn) resumed(p *pending, d *decision) {
 	p.outcome = d
 	if d != nil {
-		c.tally.decided(d)
+		c.decided(d)
 	}
 	switch {
 	case d == nil:

@@ -135,7 +135,7 @@ func (c *conn) webSocketFrame() {
 	if d.suspended {
 		return
 	}
-	c.tally.decided(&d)
+	c.decided(&d)
 	if d.ws == wire.WSAllow && d.note.rank == 0 {
 		c.allowFrame(c.frame.CorrelationID)
 		return
@@ -167,7 +167,7 @@ func (c *conn) slowFrame(payload, whole []byte) bool {
 	if !set.block {
 		d.ws = wire.WSAllow
 	}
-	c.tally.decided(&d)
+	c.decided(&d)
 	ans := d.answer(c.generation(), []byte(id))
 	c.send(&ans, c.arrived)
 	return true

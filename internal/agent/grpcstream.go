@@ -173,7 +173,7 @@ func (s *processStream) frame(e *agentv2.WebSocketFrameEvent) error {
 	if d.suspended {
 		return nil // see later
 	}
-	c.tally.decided(&d)
+	c.decided(&d)
 	ans := d.answer(wire.V2, c.frame.CorrelationID)
 	s.answer(&ans, c.arrived)
 	return nil

@@ -100,7 +100,7 @@ func (c *conn) call(ctx context.Context) (wire.Answer, error) {
 	c.arrived = a.now()
 	d := c.decide()
 	if !d.suspended {
-		c.tally.decided(&d)
+		c.decided(&d)
 		return d.answer(wire.V1, c.frame.CorrelationID), nil
 	}
 	p := c.current

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"maps"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -15,14 +14,11 @@ import (
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
 )
 
-// stats is what the agent door counts. What each frame counts stands in tallies,
-// of which a connection has one that it shares with few others: the goroutines
-// that decide do not take a cache line from each other.
+// stats is what the agent door counts.
 type stats struct {
-	tallies [16]tally
-	given   atomic.Uint32 // tallies that were given to connections
+	tallies metrics.Tallies
 
-	blocked, detected [256]atomic.Uint64 // packets, and what is refused without one, by reason
+	blocked, detected metrics.Reasons // packets, and what is refused without one
 	authenticated     atomic.Uint64
 	unanswered        atomic.Uint64 // dropped although the sender waits for an answer
 	late              atomic.Uint64 // answers that were not sent
@@ -32,39 +28,14 @@ type stats struct {
 	connections       atomic.Uint64
 }
 
-// tally is what the frames of a few connections counted.
-type tally struct {
-	frames            [3]atomic.Uint64 // by decision
-	packets, messages [2]atomic.Uint64 // by sender
-	_                 [128 - 7*8]byte  // two cache lines: they are fetched in pairs
-}
-
-// tally is one for a new connection.
-func (s *stats) tally() *tally {
-	return &s.tallies[s.given.Add(1)%uint32(len(s.tallies))]
-}
-
 // decided counts a frame.
-func (t *tally) decided(d *decision) { t.frames[d.ws].Add(1) }
+func (c *conn) decided(d *decision) { c.tally.Frames[d.ws].Add(1) }
 
 // processed counts what a session has counted since it was asked last.
-func (t *tally) processed(before, now *session.Counters) {
+func (c *conn) processed(before, now *session.Counters) {
 	for side := range now.Packets {
-		if n := now.Packets[side] - before.Packets[side]; n > 0 {
-			t.packets[side].Add(n)
-		}
-		if n := now.Messages[side] - before.Messages[side]; n > 0 {
-			t.messages[side].Add(n)
-		}
+		c.tally.Add(side, now.Packets[side]-before.Packets[side], now.Messages[side]-before.Messages[side])
 	}
-}
-
-// sum adds up over the tallies.
-func (s *stats) sum(of func(*tally) *atomic.Uint64) (n uint64) {
-	for i := range s.tallies {
-		n += of(&s.tallies[i]).Load()
-	}
-	return n
 }
 
 func (s *stats) count(k session.Kind, r policy.Reason) {
@@ -103,30 +74,17 @@ func (a *Agent) Metrics() []metrics.Sample {
 		metrics.Of(metrics.AgentHeld, a.table.held.Load()),
 	}
 	for _, side := range []mqtt.Side{mqtt.Client, mqtt.Broker} {
+		packets, messages := s.tallies.Packets(int(side))
 		all = append(all,
-			metrics.Of(metrics.AgentPackets, s.sum(func(t *tally) *atomic.Uint64 { return &t.packets[side] }), "from", side.String()),
-			metrics.Of(metrics.AgentMessages, s.sum(func(t *tally) *atomic.Uint64 { return &t.messages[side] }), "from", side.String()))
+			metrics.Of(metrics.AgentPackets, packets, "from", side.String()),
+			metrics.Of(metrics.AgentMessages, messages, "from", side.String()))
 	}
 	for _, d := range []wire.WebSocketDecision{wire.WSAllow, wire.WSDrop, wire.WSClose} {
-		all = append(all, metrics.Of(metrics.AgentFrames, s.sum(func(t *tally) *atomic.Uint64 { return &t.frames[d] }), "decision", d.String()))
+		all = append(all, metrics.Of(metrics.AgentFrames, s.tallies.Frames(int(d)), "decision", d.String()))
 	}
-	all = byTag(all, metrics.AgentBlocked, &s.blocked)
-	return byTag(all, metrics.AgentDetected, &s.detected)
-}
-
-// byTag appends a counter by the reasons' tags: several reasons have one. A
-// reason that never was is left out, but for the first: so there always is one.
-func byTag(all []metrics.Sample, m *metrics.Metric, by *[256]atomic.Uint64) []metrics.Sample {
-	sums := map[string]uint64{policy.ReasonACL.Tag(): 0}
-	for r := range by {
-		if n := by[r].Load(); n > 0 {
-			sums[policy.Reason(r).Tag()] += n //nolint:gosec // an index of the array
-		}
-	}
-	for _, tag := range slices.Sorted(maps.Keys(sums)) {
-		all = append(all, metrics.Of(m, sums[tag], "reason", tag))
-	}
-	return all
+	tag := func(r uint8) string { return policy.Reason(r).Tag() }
+	all = s.blocked.Append(all, metrics.AgentBlocked, policy.ReasonACL.Tag(), tag)
+	return s.detected.Append(all, metrics.AgentDetected, policy.ReasonACL.Tag(), tag)
 }
 
 // report is what proxies are told.

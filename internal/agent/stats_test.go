@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"unsafe"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/metrics"
@@ -56,11 +55,4 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	t.Errorf("proxies are told %s", b)
-}
-
-// TestTallySize: two tallies share no pair of cache lines.
-func TestTallySize(t *testing.T) {
-	if n := unsafe.Sizeof(tally{}); n != 128 {
-		t.Errorf("a tally has %d bytes", n)
-	}
 }

@@ -233,7 +233,7 @@ func (ws *webSocket) admitted(c *conn, fx *session.Effects, now session.Time, ti
 func (ws *webSocket) settle(c *conn, fx *session.Effects, side mqtt.Side, input []byte, n int, f fold, note note) decision {
 	a, s := c.agent, &ws.streams[side]
 	now := ws.sess.Counters()
-	c.tally.processed(&ws.counted, now)
+	c.processed(&ws.counted, now)
 	ws.counted = *now
 	if ws.waiting && ws.sess.Subject() != nil {
 		ws.waiting = false

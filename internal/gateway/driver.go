@@ -9,6 +9,7 @@ import (
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/audit"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/auth"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/metrics"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/netloop"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
@@ -22,6 +23,7 @@ type local struct {
 	out   []byte // several spans joined
 	frame []byte // the header of a WebSocket frame
 	pong  []byte // the payload of the last ping
+	tally *metrics.Tally
 }
 
 // driver joins a client's connection, its session and its connection to a
@@ -66,7 +68,10 @@ func (d *driver) Data(c netloop.Conn, b []byte) []byte {
 		}
 		fx := &l.fx
 		fx.Reset()
+		count := d.s.Counters()
+		packets, messages := count.Packets[from], count.Messages[from]
 		n := d.s.Feed(d.now(c), from, b, fx)
+		l.tally.Add(int(from), count.Packets[from]-packets, count.Messages[from]-messages)
 		stuck := fx.Need == session.NeedNone && (n == 0 || fx.Partial[from])
 		d.apply(l, b)
 		b = b[n:]
@@ -410,6 +415,7 @@ func closeCode(e session.End) uint16 {
 
 // report hands events to the audit.
 func (d *driver) report(events []session.Event) {
+	d.g.counts.add(events)
 	if d.g.audit == nil {
 		return
 	}
@@ -423,6 +429,7 @@ func (d *driver) report(events []session.Event) {
 
 // refused audits a connection that is refused before its session has a say.
 func (d *driver) refused(reason policy.Reason, rule policy.RuleRef) {
+	d.g.counts.blocked[reason].Add(1)
 	if d.g.audit != nil {
 		c := d.who()
 		d.g.audit.Emit(c.Refused(reason, rule, time.Now()))

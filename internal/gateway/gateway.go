@@ -62,6 +62,7 @@ type Gateway struct {
 	ctx     context.Context // of verifications; ends with Stop
 	stop    context.CancelFunc
 
+	counts   counts
 	state    atomic.Pointer[state]
 	ids      atomic.Uint64
 	draining atomic.Bool
@@ -147,7 +148,7 @@ func (g *Gateway) Start() (err error) {
 		IO:          cfg.Gateway.IO,
 		BufferBytes: int64(cfg.General.Limits.BufferBytes),
 		WriteStall:  time.Duration(cfg.Gateway.WriteStallSecs) * time.Second,
-		Local:       func() any { return &local{fx: session.Effects{Late: true}} },
+		Local:       func() any { return &local{fx: session.Effects{Late: true}, tally: g.counts.tallies.Next()} },
 		Log:         g.log,
 	})
 	if err != nil {

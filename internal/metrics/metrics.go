@@ -1,8 +1,8 @@
 // Package metrics is every metric of the program in one place: its name, what
 // it tells, and its text for Prometheus.
 //
-// A part that counts returns [Sample]s when it is asked; nothing is registered,
-// and nothing is counted here. Labels come from closed lists only: never a
+// A part that counts returns [Sample]s when it is asked; nothing is registered.
+// What every packet counts goes into [Tallies]. Labels come from closed lists only: never a
 // client id, a topic or a user name.
 package metrics
 
@@ -64,6 +64,11 @@ var (
 
 // The metrics of the gateway door.
 var (
+	GatewayPackets   = &Metric{"mqtt_gateway_packets_processed_total", "MQTT packets that were processed, by who sent them.", Counter}
+	GatewayMessages  = &Metric{"mqtt_gateway_messages_processed_total", "PUBLISH packets among them.", Counter}
+	GatewayBlocked   = &Metric{"mqtt_gateway_packets_blocked_total", "Packets and connections that were refused, by the reason that the audit gives.", Counter}
+	GatewayDetected  = &Metric{"mqtt_gateway_packets_detected_total", "What would have been refused if block-mode were on.", Counter}
+	GatewayAdmitted  = &Metric{"mqtt_gateway_authenticated_total", "Clients that were admitted, by the broker as well.", Counter}
 	GatewayAccepted  = &Metric{"mqtt_gateway_accepted_total", "Connections that were accepted.", Counter}
 	GatewayRefused   = &Metric{"mqtt_gateway_refused_total", "Connections that a cap of the configuration refused, by which.", Counter}
 	GatewayDialled   = &Metric{"mqtt_gateway_dialled_total", "Connections to brokers that were begun.", Counter}

@@ -8,7 +8,49 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unsafe"
 )
+
+// TestTallies: what several have counted is summed up, and no two tallies share
+// a pair of cache lines.
+func TestTallies(t *testing.T) {
+	if n := unsafe.Sizeof(Tally{}); n != 128 {
+		t.Errorf("a tally has %d bytes", n)
+	}
+	var all Tallies
+	a, b := all.Next(), all.Next()
+	if a == b {
+		t.Fatal("two have one tally")
+	}
+	a.Add(0, 3, 1)
+	b.Add(0, 4, 0)
+	b.Add(1, 5, 5)
+	a.Frames[2].Add(6)
+	b.Frames[2].Add(7)
+	if p, m := all.Packets(0); p != 7 || m != 1 {
+		t.Errorf("%d packets, %d messages of side 0", p, m)
+	}
+	if p, m := all.Packets(1); p != 5 || m != 5 {
+		t.Errorf("%d packets, %d messages of side 1", p, m)
+	}
+	if all.Frames(2) != 13 || all.Frames(0) != 0 {
+		t.Errorf("frames %d and %d", all.Frames(2), all.Frames(0))
+	}
+	if n := testing.AllocsPerRun(100, func() { a.Add(1, 1, 1) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestReasons(t *testing.T) {
+	var r Reasons
+	tag := func(i uint8) string { return []string{"a", "b", "a"}[i] }
+	r[2].Add(1)
+	r[0].Add(2)
+	got := string(AppendText(nil, r.Append(nil, AgentBlocked, "b", tag)))
+	if !strings.HasSuffix(got, "{reason=\"a\"} 3\nmqtt_agent_packets_blocked_total{reason=\"b\"} 0\n") {
+		t.Error(got)
+	}
+}
 
 func TestAppendText(t *testing.T) {
 	got := string(AppendText(nil, []Sample{
