@@ -15,11 +15,11 @@ const sharePrefix = "$share/"
 type split struct {
 	filters []asked
 	sent    int
-	fresh   int      // of sent: not held before
-	lowered bool     // a QoS was lowered
-	refused [][]byte // for the audit
-	first   policy.Verdict
-	held    []lost // refused by the rules, and held by this session
+	lowered bool           // a QoS was lowered
+	by      policy.RuleRef // what lowered the first
+	refused [][]byte       // for the audit
+	first   policy.Verdict // of refused
+	held    []lost         // refused by the rules, and held by this session
 }
 
 func (d *split) refuse(filter []byte, code byte, v policy.Verdict) {
@@ -52,45 +52,11 @@ func (s *Session) subscribe(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 	if !s.tally(mqtt.Client, h) {
 		return s.flood(h, pos, fx)
 	}
-	var d split
-	l := &s.set.Config.General.Limits
-	room := l.Subscriptions - s.held.len() - s.requests.pending()
-	whole := s.requestLimits(len(p.Filters), p.UserProperties)
-	var lowest policy.Verdict
-	for i := range p.Filters {
-		f := &p.Filters[i]
-		filter := topicUp(f.Filter)
-		v := whole
-		if v.Allowed() {
-			v = s.subj.Subscribe(filter, f.QoS, nil)
-		}
-		if v.Allowed() && l.Subscriptions > 0 && d.fresh >= room && !s.held.has(string(filter)) {
-			v = policy.Verdict{Reason: policy.ReasonLimit, Rule: policy.RuleSubscriptions}
-		}
-		if !v.Allowed() {
-			d.refuse(filter, filterCode(s.version, v.Reason), v)
-			if v.Reason == policy.ReasonACL && s.held.has(string(filter)) {
-				d.held = append(d.held, lost{string(filter), v})
-			}
-			continue
-		}
-		if v.QoS < f.QoS {
-			if !d.lowered {
-				d.lowered, lowest = true, v
-			}
-			if s.set.Can.Rewrite && !s.set.detect {
-				f.QoS = v.QoS
-			}
-		}
-		if !s.held.has(string(filter)) {
-			d.fresh++
-		}
-		d.grant(filter)
-	}
-	if d.lowered && !s.set.detect && len(d.refused) < len(p.Filters) {
+	d := s.divide(&p)
+	if d.lowered && !s.set.detect {
 		dec, k, _ := s.set.Can.changes()
 		s.often(fx, Event{
-			Kind: k, Decision: dec, Reason: policy.ReasonQoS, Rule: lowest.QoSRule,
+			Kind: k, Decision: dec, Reason: policy.ReasonQoS, Rule: d.by,
 			Packet: mqtt.SUBSCRIBE, From: mqtt.Client, Filters: d.granted(),
 		})
 	}
@@ -106,6 +72,47 @@ func (s *Session) subscribe(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 	}
 	s.revoke(d.held, fx)
 	return h.Size()
+}
+
+// divide decides the filters of a SUBSCRIBE, and lowers in p the QoS of those
+// that may only have less.
+func (s *Session) divide(p *mqtt.Subscribe) (d split) {
+	most := s.set.Config.General.Limits.Subscriptions
+	room := most - s.held.len() - s.requests.pending()
+	fresh := 0 // granted, and not held before
+	whole := s.requestLimits(len(p.Filters), p.UserProperties)
+	for i := range p.Filters {
+		f := &p.Filters[i]
+		filter := topicUp(f.Filter)
+		held := s.held.has(string(filter))
+		v := whole
+		if v.Allowed() {
+			v = s.subj.Subscribe(filter, f.QoS, nil)
+		}
+		if v.Allowed() && most > 0 && fresh >= room && !held {
+			v = policy.Verdict{Reason: policy.ReasonLimit, Rule: policy.RuleSubscriptions}
+		}
+		if !v.Allowed() {
+			d.refuse(filter, filterCode(s.version, v.Reason), v)
+			if v.Reason == policy.ReasonACL && held {
+				d.held = append(d.held, lost{string(filter), v})
+			}
+			continue
+		}
+		if v.QoS < f.QoS {
+			if !d.lowered {
+				d.lowered, d.by = true, v.QoSRule
+			}
+			if s.set.Can.Rewrite && !s.set.detect {
+				f.QoS = v.QoS
+			}
+		}
+		if !held {
+			fresh++
+		}
+		d.grant(filter)
+	}
+	return d
 }
 
 // unsubscribe decides an UNSUBSCRIBE filter by filter.
