@@ -24,6 +24,7 @@ type flood struct {
 	qos    byte
 	window int
 	count  int
+	denied int   // after so many messages one follows that is denied; 0: none
 	seen   *sink // at most lag messages behind
 
 	c        *client
@@ -36,7 +37,7 @@ type flood struct {
 
 // flight is a message that is not finished.
 type flight struct {
-	n        int
+	n        int // of a denied one: -1
 	released bool
 }
 
@@ -59,8 +60,10 @@ func (f *flood) open(t *testing.T) {
 		}
 		f.c = wrap(conn, f.con.level)
 		f.c.r = bufio.NewReaderSize(conn, 64<<10)
-		f.c.send(t, f.con.bytes())
-		if p, err = f.c.next(); err != nil {
+		if _, err = f.c.Write(f.con.bytes()); err == nil {
+			p, err = f.c.next()
+		}
+		if err != nil {
 			conn.Close()
 		}
 		return err == nil
@@ -73,7 +76,9 @@ func (f *flood) open(t *testing.T) {
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(f.inflight), func(a, b uint16) int { return f.inflight[a].n - f.inflight[b].n }) {
 		x := f.inflight[id]
-		f.unsure[x.n] = true
+		if x.n >= 0 {
+			f.unsure[x.n] = true
+		}
 		if x.released {
 			f.out = append(f.out, ack(tPubrel, id)...)
 		} else {
@@ -82,7 +87,17 @@ func (f *flood) open(t *testing.T) {
 	}
 }
 
+func (f *flood) send(n int) {
+	for f.nextID++; f.nextID == 0 || f.inflight[f.nextID] != nil; f.nextID++ {
+	}
+	f.inflight[f.nextID] = &flight{n: n}
+	f.out = append(f.out, f.message(n, f.nextID, false)...)
+}
+
 func (f *flood) message(n int, id uint16, dup bool) []byte {
+	if n < 0 {
+		return message{topic: "e2e/secret/" + f.topic, payload: "denied", qos: f.qos, id: id, dup: dup}.bytes(f.con.level)
+	}
 	return message{topic: f.topic, payload: strconv.Itoa(n), qos: f.qos, id: id, dup: dup}.bytes(f.con.level)
 }
 
@@ -92,11 +107,10 @@ func (f *flood) run(t *testing.T, till int) bool {
 	t.Helper()
 	for f.next < till || till == f.count && len(f.inflight) > 0 {
 		for f.next < till && len(f.inflight) < f.window && f.next-f.seen.arrived() < lag {
-			for f.nextID++; f.nextID == 0 || f.inflight[f.nextID] != nil; f.nextID++ {
+			f.send(f.next)
+			if f.next++; f.denied > 0 && f.next%f.denied == 0 {
+				f.send(-1)
 			}
-			f.inflight[f.nextID] = &flight{n: f.next}
-			f.out = append(f.out, f.message(f.next, f.nextID, false)...)
-			f.next++
 		}
 		f.c.SetWriteDeadline(time.Now().Add(patience))
 		if _, err := f.c.Write(f.out); err != nil {
@@ -131,7 +145,9 @@ func (f *flood) acknowledged(t *testing.T) bool {
 		id := p.id()
 		x := f.inflight[id]
 		switch {
-		case x == nil || p.code() >= 0x80:
+		case x != nil && x.n < 0 && p.code() == 0x87 && f.con.level == v5:
+			delete(f.inflight, id)
+		case x == nil || p.code() >= 0x80 || x.n < 0 && f.con.level == v5:
 			t.Fatalf("%v for %v", p, x)
 		case p.kind() == tPubrec && f.qos == 2 && !x.released:
 			x.released = true
@@ -159,7 +175,7 @@ type sink struct {
 func sinkOf(t *testing.T, broker, topic string, qos byte, count int, order bool) *sink {
 	t.Helper()
 	k := &sink{count: make([]uint8, count), order: order, more: make(chan struct{}, 1), failure: make(chan error, 1)}
-	k.c = mustLogin(t, broker, connect{level: v311, id: unique("sink"), noUser: true})
+	k.c = mustLogin(t, broker, connect{level: v311, id: unique("sink"), noUser: true, keepAlive: 0xFFFF})
 	k.c.r = bufio.NewReaderSize(k.c.Conn, 256<<10)
 	k.c.send(t, subscribe(v311, 1, qos, topic))
 	k.c.expect(t, tSuback)
