@@ -32,12 +32,15 @@ func number(t *testing.T, name string, otherwise int) int {
 }
 
 // quietBroker is a Mosquitto that does not log each packet.
-func quietBroker(t *testing.T) *broker {
+func quietBroker(t *testing.T) *broker { return quietBrokerWith(t, "") }
+
+// quietBrokerWith is quietBroker with a line more in its configuration.
+func quietBrokerWith(t *testing.T, line string) *broker {
 	t.Helper()
 	b := &broker{port: freePort()}
 	b.tcp = fmt.Sprintf("tcp://127.0.0.1:%d", b.port)
 	conf := filepath.Join(t.TempDir(), "mosquitto.conf")
-	text := fmt.Sprintf("allow_anonymous true\nuser root\nlog_type error\nlog_type warning\nlistener %d 127.0.0.1\n", b.port)
+	text := fmt.Sprintf("allow_anonymous true\nuser root\nlog_type error\nlog_type warning\nlistener %d 127.0.0.1\n%s\n", b.port, line)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

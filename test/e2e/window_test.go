@@ -53,6 +53,37 @@ func TestBeyondBrokersWindow(t *testing.T) {
 	}
 }
 
+// TestRealClientsBeyondWindow: MQTT.js and Paho Python pay no heed to a Receive
+// Maximum of 3, and keep their connections.
+func TestRealClientsBeyondWindow(t *testing.T) {
+	s := startFor(t, quietBrokerWith(t, "max_inflight_messages 3"), config{})
+	for _, c := range trippers {
+		if c.name != "mqtt-js" && c.name != "paho-python" {
+			continue
+		}
+		for qos := byte(1); qos <= 2; qos++ {
+			t.Run(fmt.Sprintf("%s/QoS %d", c.name, qos), func(t *testing.T) {
+				id := unique("burst")
+				got, err := c.run(t, trip{
+					URL: s.tcp, Version: "5.0", ClientID: id, Username: "alice", Password: password("alice"),
+					Topic: "e2e/" + id, QoS: qos, Count: 200,
+				})
+				if err != nil || got.Error != "" {
+					t.Fatal(err, got.Error)
+				}
+				for i, m := range got.Received {
+					if want := fmt.Sprintf("message %d", i); m[1] != want {
+						t.Fatalf("received %v, want %s", m, want)
+					}
+				}
+				if len(got.Received) != 200 {
+					t.Errorf("received %d of 200", len(got.Received))
+				}
+			})
+		}
+	}
+}
+
 // TestDeniedKeepsAlive: who only publishes what is denied does not ping, and is
 // not cut by the broker, which hears nothing of it.
 func TestDeniedKeepsAlive(t *testing.T) {
