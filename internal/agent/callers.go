@@ -97,5 +97,12 @@ func (c *caller) Close() error {
 	return c.Conn.Close()
 }
 
+// count is how many connections there are.
+func (l *callers) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.open)
+}
+
 // RemoteAddr is the peer's address, as a callerAddr.
 func (c *caller) RemoteAddr() net.Addr { return callerAddr{c.Conn.RemoteAddr(), c} }

@@ -202,11 +202,16 @@ func (g *rpc) push(ctx context.Context, raw json.RawMessage) error {
 	if !wire.Pushed(raw) {
 		return nil
 	}
-	if a.settings.Load().cfg.Agent.AcceptConfig != "grpc" || !g.local && !certified(ctx) {
+	if !g.pushes(ctx) {
 		a.pushed(errPushRPC)
 		return errPushRPC
 	}
 	return a.push(raw)
+}
+
+// pushes reports whether a configuration of the peer's is taken.
+func (g *rpc) pushes(ctx context.Context) bool {
+	return g.agent.settings.Load().cfg.Agent.AcceptConfig == "grpc" && (g.local || certified(ctx))
 }
 
 // certified reports whether the peer has shown a certificate of client-ca-file.

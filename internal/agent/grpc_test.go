@@ -299,6 +299,8 @@ func TestPushRPC(t *testing.T) {
 	p.send(t, hello(pushed))
 	if w := p.next(t).GetHandshake(); w.GetSuccess() || !strings.Contains(w.GetError(), "agent.accept-config") || w.GetCapabilities() == nil {
 		t.Errorf("handshake: %v", w)
+	} else if w.GetCapabilities().GetFeatures().GetConfigPush() {
+		t.Error("it says that it takes a configuration")
 	}
 	p.ends(t, "handshake", codes.FailedPrecondition)
 	p = shakenStream(t, a.dialRPC(t))
@@ -322,7 +324,7 @@ func TestPushRPC(t *testing.T) {
 	a = open(t, conf(`"agent":{"accept-config":"grpc"}`), nil, overRPC, apply)
 	p = openStream(t, a.dialRPC(t))
 	p.send(t, hello(pushed))
-	if w := p.next(t).GetHandshake(); !w.GetSuccess() || count() != 1 {
+	if w := p.next(t).GetHandshake(); !w.GetSuccess() || count() != 1 || !w.GetCapabilities().GetFeatures().GetConfigPush() {
 		t.Errorf("handshake: %v, %d applied", w, count())
 	}
 	p.send(t, configure(pushed))

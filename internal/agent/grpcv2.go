@@ -100,6 +100,7 @@ func (g *rpc) greet(ctx context.Context, in *agentv2.HandshakeRequest) (out *age
 		Config: json.RawMessage(in.GetConfigJson()),
 	}
 	w := g.agent.greet(&h, nil, func(raw json.RawMessage) error { return g.push(ctx, raw) })
+	w.Capabilities.Features.ConfigPush = w.Capabilities.Features.ConfigPush && g.pushes(ctx)
 	return welcomeV2(&w), w.Success
 }
 

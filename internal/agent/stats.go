@@ -59,7 +59,7 @@ func (a *Agent) Metrics() []metrics.Sample {
 	open := len(a.conns)
 	a.mu.Unlock()
 	if a.rpc != nil {
-		open += len(a.rpc.all())
+		open += a.rpc.callers.count()
 	}
 	all := []metrics.Sample{
 		metrics.Of(metrics.AgentAuthenticated, s.authenticated.Load()),

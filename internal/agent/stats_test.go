@@ -31,7 +31,7 @@ func TestMetrics(t *testing.T) {
 		`mqtt_agent_packets_blocked_total{reason="upgrade-refused"} 3`, `mqtt_agent_packets_detected_total{reason="acl-denied"} 0`,
 		`mqtt_agent_authenticated_total 3`, `mqtt_agent_frames_total{decision="allow"} 9`,
 		`mqtt_agent_frames_total{decision="drop"} 3`, `mqtt_agent_frames_total{decision="close"} 3`,
-		`mqtt_agent_upgrades_refused_total 3`, `mqtt_agent_websockets 0`, `mqtt_agent_connections 8`,
+		`mqtt_agent_upgrades_refused_total 3`, `mqtt_agent_websockets 0`, `mqtt_agent_connections 9`,
 	} {
 		if !strings.Contains(text, line+"\n") {
 			t.Errorf("no line %q in\n%s", line, text)

@@ -58,7 +58,7 @@ var (
 	AgentUpgradeNotSeen = &Metric{"mqtt_agent_upgrade_not_seen_total", "WebSockets on routes whose upgrades are not shown.", Counter}
 	AgentWebSockets     = &Metric{"mqtt_agent_websockets", "WebSockets in the table.", Gauge}
 	AgentWaiting        = &Metric{"mqtt_agent_websockets_waiting", "Of them, not yet past CONNECT.", Gauge}
-	AgentConnections    = &Metric{"mqtt_agent_connections", "Connections of proxies, and gRPC streams.", Gauge}
+	AgentConnections    = &Metric{"mqtt_agent_connections", "Connections of proxies.", Gauge}
 	AgentHeld           = &Metric{"mqtt_agent_held_bytes", "Bytes of packets that are not whole.", Gauge}
 )
 
