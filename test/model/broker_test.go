@@ -42,6 +42,7 @@ type bsession struct {
 	nextID   uint16
 	conn     *bconn
 	keep     bool
+	faultIDs map[uint16]bool // of earlier connections: the client may be confused for good
 }
 
 type bsub struct {
@@ -154,7 +155,7 @@ func (c *bconn) end() {
 	c.gone = true
 	c.l.out[mqtt.Broker].b = nil
 	if s := c.sess; s != nil && s.conn == c {
-		s.conn = nil
+		s.conn, s.faultIDs = nil, c.faultIDs
 		for _, d := range s.inflight {
 			d.sent = false
 		}
@@ -280,6 +281,9 @@ func (c *bconn) connect(k *mqtt.Connect) {
 		}
 	}
 	c.sess, s.conn = s, c
+	for id := range s.faultIDs {
+		c.faultIDs[id] = true
+	}
 	s.keep = !k.CleanStart
 	if c.v == mqtt.V5 {
 		s.keep = k.SessionExpiry > 0

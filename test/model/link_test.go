@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
@@ -222,13 +223,14 @@ func (l *link) answer(ok bool) bool {
 		l.w.tracef("  link %d: admitted=%v", l.no, ok)
 		l.call(nil, func(fx *session.Effects) { l.s.Admit(l.w.now, ticket, a, fx) })
 	case session.NeedDial:
+		var up *config.Upstream
 		if ok {
-			l.bc = l.w.broker.accept(l)
+			l.bc, up = l.w.broker.accept(l), new(config.Upstream)
 		} else {
 			l.excuses("the broker is away")
 		}
 		l.w.tracef("  link %d: dialled=%v", l.no, ok)
-		l.call(nil, func(fx *session.Effects) { l.s.Dialled(l.w.now, ticket, session.Dialled{OK: ok}, fx) })
+		l.call(nil, func(fx *session.Effects) { l.s.Dialled(l.w.now, ticket, up, fx) })
 	}
 	return true
 }
