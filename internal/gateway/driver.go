@@ -9,6 +9,7 @@ import (
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/audit"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/auth"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/metrics"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/netloop"
@@ -234,14 +235,14 @@ func (d *driver) Dialled(conn netloop.Conn, b *upstream.Broker) {
 		}
 		return
 	}
-	answer := session.Dialled{}
+	var up *config.Upstream
 	if conn != nil {
 		d.sides[mqtt.Broker], d.broker = conn, b
-		answer = session.Dialled{OK: true, Upstream: b.Config()}
+		up = b.Config()
 	}
 	l := d.local()
 	l.fx.Reset()
-	d.s.Dialled(d.now(d.sides[mqtt.Client]), d.ticket, answer, &l.fx)
+	d.s.Dialled(d.now(d.sides[mqtt.Client]), d.ticket, up, &l.fx)
 	d.apply(l, nil)
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
@@ -99,7 +100,7 @@ func TestIdleSessionIsSmall(t *testing.T) {
 		s := session.New(set, 1)
 		s.Feed(1, mqtt.Client, connect, &fx)
 		s.Admit(1, fx.Ticket, session.Admission{Subject: subject}, &fx)
-		s.Dialled(1, fx.Ticket, session.Dialled{OK: true}, &fx)
+		s.Dialled(1, fx.Ticket, new(config.Upstream), &fx)
 		s.Feed(1, mqtt.Broker, connack, &fx)
 		s.Feed(1, mqtt.Client, subscribe, &fx)
 		s.Feed(1, mqtt.Broker, suback, &fx)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 )
@@ -33,12 +32,6 @@ type Admission struct {
 	// Detected is set in detect-only: Subject is bound to the claimed name,
 	// unverified, and Reason says why it would have been refused.
 	Detected bool
-}
-
-// Dialled answers NeedDial.
-type Dialled struct {
-	OK       bool
-	Upstream *config.Upstream // which one: credentials, client id
 }
 
 // start is a CONNECT on its way, until CONNACK has passed.

@@ -117,7 +117,11 @@ func (r *rig) call(input []byte, from mqtt.Side, f func()) {
 		r.call(nil, from, func() { r.s.Admit(r.now, ticket+1, session.Admission{}, &r.fx) }) // a stale answer
 		r.call(nil, from, func() { r.s.Admit(r.now, ticket, a, &r.fx) })
 	case session.NeedDial:
-		r.call(nil, from, func() { r.s.Dialled(r.now, ticket, session.Dialled{OK: !r.dialFails}, &r.fx) })
+		up := new(config.Upstream)
+		if r.dialFails {
+			up = nil
+		}
+		r.call(nil, from, func() { r.s.Dialled(r.now, ticket, up, &r.fx) })
 	}
 }
 

@@ -10,7 +10,7 @@ type Kind uint8
 
 // The kinds, with the audit's tags.
 const (
-	KindAllowed             Kind = iota // mqtt,allowed: only with Settings.Config.Audit.Include "all"
+	KindAllowed             Kind = iota // mqtt,allowed: only with audit.include "all" or general.log-packets
 	KindConnected                       // mqtt,connect,success
 	KindBlocked                         // mqtt,blocked,REASON
 	KindDetected                        // mqtt,detect-only,REASON

@@ -306,7 +306,7 @@ func (s *Session) fromBroker(h mqtt.Header, b []byte, pos int, fx *Effects) int 
 		return s.deliver(h, b, pos, fx)
 	}
 	// What has to be buffered whole is bounded; no broker sends such packets.
-	if max := s.set.maxControl; size > max {
+	if size > maxBuffered {
 		return s.fault(mqtt.Broker, h, b, pos, faultOf(CauseBrokerFault, policy.ReasonPacketTooLarge, policy.RuleMaxDeliverySize), fx)
 	}
 	if len(b)-pos < size {

@@ -112,7 +112,7 @@ func TestUpstreamConnect(t *testing.T) {
 			s.Admit(1, ticket, session.Admission{Subject: subject, Detected: c.detected, Reason: policy.ReasonBadCredentials}, &fx)
 			ticket = fx.Ticket
 			fx.Reset()
-			s.Dialled(1, ticket, session.Dialled{OK: true, Upstream: &c.upstream}, &fx)
+			s.Dialled(1, ticket, &c.upstream, &fx)
 			if got := fx.Bytes(mqtt.Broker, nil, nil); !bytes.Equal(got, c.want) {
 				t.Errorf("sent % x\nwant % x", got, c.want)
 			}
@@ -166,7 +166,7 @@ func TestReloadBeforeTheDial(t *testing.T) {
 			ticket = fx.Ticket
 			r.engine = engineOf(t, c.config)
 			r.call(nil, mqtt.Client, func() { r.s.Policy(r.now, r.subject(), &r.fx) })
-			r.call(nil, mqtt.Client, func() { r.s.Dialled(r.now, ticket, session.Dialled{OK: true}, &r.fx) })
+			r.call(nil, mqtt.Client, func() { r.s.Dialled(r.now, ticket, new(config.Upstream), &r.fx) })
 			up := bytes.ReplaceAll(r.out[mqtt.Broker], testkit.Props(testkit.Prop32(mqtt.MaximumPacketSize, 16<<20)), testkit.Props())
 			if len(up) > 0 {
 				up[1] = byte(len(up) - 2)
@@ -234,7 +234,7 @@ func TestNothingIsConsumedWhileAnAnswerIsAwaited(t *testing.T) {
 	ticket = fx.Ticket
 	again("dialling")
 	fx.Reset()
-	s.Dialled(1, ticket, session.Dialled{OK: true}, &fx)
+	s.Dialled(1, ticket, new(config.Upstream), &fx)
 	again("before CONNACK")
 	fx.Reset()
 	s.Feed(1, mqtt.Broker, testkit.Connack(mqtt.V311, false, 0), &fx)

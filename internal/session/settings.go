@@ -42,7 +42,6 @@ type Settings struct {
 	connectBytes   int
 	maxPacket      int
 	maxDelivery    int
-	maxControl     int
 	maxAliases     int
 	maxWindow      int
 	quenchRevoked  bool // no will when policy ends the connection
@@ -77,7 +76,6 @@ func NewSettings(door policy.Door, cfg *config.Config) *Settings {
 		connectBytes:   l.ConnectBytes,
 		maxPacket:      g.MaxPacketSize,
 		maxDelivery:    g.MaxDeliverySize,
-		maxControl:     maxBuffered,
 		maxAliases:     l.TopicAliases,
 		maxWindow:      l.ReceiveMaximum,
 		denialRate:     newRate(l.DenialsPerMinute, 60*Second),

@@ -6,28 +6,25 @@ import (
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 )
 
-// Dialled answers NeedDial. A ticket that is not the awaited one is ignored:
-// the driver then closes what it dialled.
-func (s *Session) Dialled(now Time, ticket uint32, d Dialled, fx *Effects) {
+// Dialled answers NeedDial with the broker that was dialled, nil when none
+// could be. A ticket that is not the awaited one is ignored: the driver then
+// closes what it dialled.
+func (s *Session) Dialled(now Time, ticket uint32, u *config.Upstream, fx *Effects) {
 	s.now = now
 	if s.state == stateDial && ticket == s.ticket {
-		s.dialled(d, fx)
+		s.dialled(u, fx)
 	}
 	s.finish(fx)
 }
 
-func (s *Session) dialled(d Dialled, fx *Effects) {
+func (s *Session) dialled(u *config.Upstream, fx *Effects) {
 	switch {
-	case !d.OK:
+	case u == nil:
 		s.refuse(End{Cause: CauseUpstreamLost, Reason: policy.ReasonServerUnavailable}, fx)
 		return
 	case s.opaque:
 		s.state, s.wake = stateOpaque, 0
 		return
-	}
-	u := d.Upstream
-	if u == nil {
-		u = &config.Upstream{}
 	}
 	c := s.start.c
 	s.outline(&c, u)

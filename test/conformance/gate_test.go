@@ -90,7 +90,7 @@ func (g *gate) call(input []byte, f func()) {
 	case session.NeedVerify:
 		g.call(nil, func() { g.s.Admit(g.now, ticket, session.Admission{Subject: g.engine.Bind(g.identity())}, &g.fx) })
 	case session.NeedDial:
-		g.call(nil, func() { g.s.Dialled(g.now, ticket, session.Dialled{OK: true}, &g.fx) })
+		g.call(nil, func() { g.s.Dialled(g.now, ticket, new(config.Upstream), &g.fx) })
 	}
 }
 
