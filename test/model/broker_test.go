@@ -371,7 +371,7 @@ func (c *bconn) publish(p *packet) {
 		switch {
 		case c.inUse[id] != "":
 			c.take(id, "PUBLISH", p)
-		case s.in2[id] && !p.pub.Dup:
+		case s.in2[id] && !p.pub.Dup && !c.faultIDs[id]:
 			c.complain("id collides", "%v: id %d awaits PUBREL", p, id)
 		}
 		c.inUse[id] = "PUBLISH"
