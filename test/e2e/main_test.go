@@ -185,7 +185,7 @@ func sections(dir string, tcp, ws, upstream int) map[string]string {
 // writeConfig writes users and configuration.
 func writeConfig(dir string, all map[string]string) error {
 	var parts []string
-	for _, name := range []string{"auth", "acl", "inspection", "qos", "retained", "general", "agent", "gateway", "audit"} {
+	for _, name := range []string{"auth", "acl", "inspection", "qos", "retained", "general", "agent", "gateway", "audit", "admin"} {
 		if text, ok := all[name]; ok {
 			parts = append(parts, fmt.Sprintf("  %q: %s", name, text))
 		}
