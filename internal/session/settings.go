@@ -24,7 +24,6 @@ type Capabilities struct {
 // Settings is what is fixed for all sessions of a door under one
 // configuration. See [NewSettings].
 type Settings struct {
-	Door   policy.Door
 	Can    Capabilities
 	Config *config.Config
 	// NewID returns the 22 letters of an assigned client id. NewSettings sets
@@ -68,7 +67,7 @@ const maxBuffered = 1 << 20
 func NewSettings(door policy.Door, cfg *config.Config) *Settings {
 	g, l := &cfg.General, &cfg.General.Limits
 	set := &Settings{
-		Door: door, Config: cfg, NewID: newID,
+		Config: cfg, NewID: newID,
 		detect:         !g.BlockMode,
 		includeAll:     cfg.Audit.Include == "all" || g.LogPackets,
 		connectTimeout: Time(g.ConnectTimeoutSecs) * Second,
