@@ -254,6 +254,7 @@ func (l *link) adopt() {
 	}
 	l.w.tracef("  link %d: policy %s", l.no, l.rule.name)
 	l.excusesPolicy = true
+	l.s.Renew(l.w.settings(l.rule))
 	l.call(nil, func(fx *session.Effects) { l.s.Policy(l.w.now, l.bind(), fx) })
 }
 

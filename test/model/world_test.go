@@ -171,8 +171,7 @@ func newWorld(c *choices, tracing bool) *world {
 		w.faults = byte(c.n(256))
 		w.refusesFilters = w.faults&faultAcks != 0
 	}
-	w.set = session.NewSettings(policy.DoorGateway, w.policies[0].engine.Config())
-	w.set.NewID = func() string { return strings.Repeat("x", 22) }
+	w.set = w.settings(w.policies[0])
 	for i := range 1 + c.n(2) {
 		k := &client{w: w, id: fmt.Sprintf("c%d", i), gone: map[*link]bool{}, in2: map[uint16]*delivery{}}
 		k.v = pick(c, mqtt.V311, mqtt.V5)
@@ -195,6 +194,13 @@ func newWorld(c *choices, tracing bool) *world {
 		w.clients = append(w.clients, k)
 	}
 	return w
+}
+
+// settings are what a session is given under a policy.
+func (w *world) settings(p *rules) *session.Settings {
+	set := session.NewSettings(policy.DoorGateway, p.engine.Config())
+	set.NewID = func() string { return strings.Repeat("x", 22) }
+	return set
 }
 
 // anyLink chooses a live link.
@@ -624,11 +630,7 @@ func (w *world) quiesce() {
 				open = append(open, fmt.Sprintf("%d deliveries to %s stand", len(s.inflight)+len(s.queue), k.id))
 			}
 		}
-		for _, l := range w.live {
-			if n := footprint(l.s); n > 64<<10 {
-				w.fail("memory", "a quiet session holds %d bytes", n)
-			}
-		}
+		w.weigh()
 		if len(open) == 0 {
 			return
 		}
@@ -637,6 +639,16 @@ func (w *world) quiesce() {
 				return
 			}
 			w.fail("unanswered", "%s", strings.Join(open, "; "))
+		}
+	}
+}
+
+// weigh checks that no session holds more than the little that a schedule's
+// packets can account for.
+func (w *world) weigh() {
+	for _, l := range w.live {
+		if n := footprint(l.s); n > 48<<10 {
+			w.fail("memory", "link %d: the session holds %d bytes", l.no, n)
 		}
 	}
 }
@@ -676,6 +688,9 @@ func run(c *choices, tracing bool) (w *world, err *failure) {
 	for i := 0; i < steps && !c.over; i++ {
 		w.step()
 		w.bury()
+		if i%8 == 0 { // it takes as long as some steps
+			w.weigh()
+		}
 	}
 	w.quiesce()
 	return w, nil
