@@ -247,7 +247,7 @@ func (x *Index) mentions(level string) bool {
 		return false
 	}
 	for i := range x.tree.nodes {
-		if child(&x.tree, int32(i), level) != 0 {
+		if x.tree.childWord(int32(i), level) != 0 {
 			return true
 		}
 	}

@@ -167,7 +167,7 @@ func (w *walker) node(g *graph, at int32, dead Key) bool {
 		level = w.base[depth]
 	}
 	if level != "+" {
-		if c := child(g, at, level); c != 0 && !w.below(g, c, level, dead) {
+		if c := g.childWord(at, level); c != 0 && !w.below(g, c, level, dead) {
 			return false
 		}
 	} else {
