@@ -28,12 +28,5 @@ func (s *Subject) Identity() *Identity { return &s.identity }
 // Engine is the policy s is a share of.
 func (s *Subject) Engine() *Engine { return s.engine }
 
-// Same reports whether o decides everything as s does: then a session need not
-// look at its subscriptions again.
-func (s *Subject) Same(o *Subject) bool {
-	return s == o || s != nil && o != nil &&
-		s.engine == o.engine && s.bound == o.bound && s.identity.Door == o.identity.Door
-}
-
 // Inspects reports whether Publish wants the payload.
 func (s *Subject) Inspects() bool { return false }
