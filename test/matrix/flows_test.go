@@ -288,9 +288,14 @@ func requests(t *testing.T, up *running) {
 func sharedAcrossGateways(t *testing.T, up *running) {
 	topic := "m/" + unique("shared")
 	var members []conn
-	for range 2 {
+	leaves := unique("leaves")
+	for i := range 2 {
 		g := front(t, gatewayConfig{upstream: up.url("tcp", "5.0")})
-		c := dialer{t, clientNamed("Paho Go v5"), options{URL: g.tcp, Version: "5.0"}}.open("-member", nil)
+		c := dialer{t, clientNamed("Paho Go v5"), options{URL: g.tcp, Version: "5.0"}}.open("-member", func(o *options) {
+			if i == 1 {
+				o.ID = leaves
+			}
+		})
 		mustSubscribe(t, c, 1, "$share/g/"+topic)
 		members = append(members, c)
 	}
@@ -316,6 +321,8 @@ func sharedAcrossGateways(t *testing.T, up *running) {
 		t.Fatalf("two members saw %v", seen)
 	}
 	end(t, members[1].disconnect)
+	// Before the broker knows, it would still deal it messages.
+	eventually(t, "the end of a member", func() bool { return strings.Contains(up.proc.out.String(), "Received DISCONNECT from "+leaves) })
 	before, err := members[0].receive(0)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -133,14 +134,24 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// freePort is a loopback port that was free a moment ago.
+// nextPort is where freePort looks next: below the ports that the system hands
+// out to connections, lest one of them takes it before who is to listen.
+var nextPort atomic.Int64
+
+func init() { nextPort.Store(int64(os.Getpid())) }
+
+// freePort is a port that was free a moment ago, on every address: Mosquitto
+// 2.0 listens on all.
 func freePort() int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
+	for {
+		port := int(20000 + nextPort.Add(1)%12000)
+		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+		if err != nil {
+			continue
+		}
+		l.Close()
+		return port
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 var counter atomic.Int64
