@@ -381,53 +381,6 @@ func (ws *webSocket) free(a *Agent) {
 	}
 }
 
-// recheck has the identity re-evaluated against the newest users and policy,
-// under the newest settings of a session.
-func (ws *webSocket) recheck(a *Agent, fx *session.Effects) {
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	if ws.gone || ws.doom != nil {
-		return
-	}
-	set := a.settings.Load()
-	if !ws.set.block && set.block || !ws.sess.Renew(set.session) {
-		ws.enforce(a, fx)
-		return
-	}
-	subject := ws.sess.Subject()
-	if subject == nil {
-		return
-	}
-	now, ok := a.gate.Recheck(subject)
-	if !ok {
-		ws.revoke(a, fx, policy.ReasonNotAllowed, policy.RuleRevoked)
-		return
-	}
-	if now != subject {
-		ws.replace(a, fx, now)
-	}
-}
-
-// enforce ends a WebSocket that began when nothing was blocked: what passed
-// unread cannot be decided afterwards. The caller holds mu.
-func (ws *webSocket) enforce(a *Agent, fx *session.Effects) {
-	if p := ws.pending; p != nil {
-		p.abandon(decision{ws: wire.WSClose, code: closePolicy, reason: policy.ReasonNotAllowed, rule: policy.RuleRevoked})
-	}
-	ws.revoke(a, fx, policy.ReasonNotAllowed, policy.RuleRevoked)
-	ws.opaque, ws.doom = false, &doom{reason: policy.ReasonNotAllowed, rule: policy.RuleRevoked, enforced: true}
-}
-
-// replace puts a new subject in force. The caller holds mu.
-func (ws *webSocket) replace(a *Agent, fx *session.Effects, s *policy.Subject) {
-	fx.Reset()
-	ws.sess.Policy(a.now(), s, fx)
-	ws.report(a, fx, false)
-	if fx.Ended {
-		ws.doomed(a, doom{reason: fx.End.Reason, rule: fx.End.Rule})
-	}
-}
-
 // revoke ends the session now and the WebSocket at its next frame. The caller
 // holds mu.
 func (ws *webSocket) revoke(a *Agent, fx *session.Effects, r policy.Reason, rule policy.RuleRef) {
@@ -486,35 +439,6 @@ func (ws *webSocket) due(a *Agent, now session.Time, fx *session.Effects) {
 		ws.report(a, fx, false)
 	}
 	ws.free(a)
-}
-
-// connected notes that the broker has accepted the client. One with the same id
-// was ended there for it, which nobody tells: it is ended here, too. The caller
-// holds mu.
-func (ws *webSocket) connected(a *Agent) {
-	i := ws.sess.Connect()
-	if i == nil {
-		return
-	}
-	if older := a.table.connect(ws, i.ClientID); older != nil && older != ws {
-		a.checks.Go(func() { older.guarded(a, func() { older.takenOver(a) }) }) // never under two locks
-	}
-}
-
-// takenOver ends the WebSocket of a client that came again over another.
-func (ws *webSocket) takenOver(a *Agent) {
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	if ws.gone {
-		return
-	}
-	fx := &session.Effects{WantVerdicts: true}
-	if ws.doom == nil {
-		ws.sess.Lost(a.now(), mqtt.Broker, fx)
-		ws.report(a, fx, false)
-	}
-	ws.free(a)
-	a.table.ended(ws.key, a.now())
 }
 
 // stop ends the WebSocket with the agent.
