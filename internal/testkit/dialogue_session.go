@@ -214,7 +214,11 @@ func limitDialogues(b *dialogueBook) {
 		b.add("limit/filters-per-subscribe", v, BothDoors, conf(`"general": {"limits": {"filters-per-subscribe": 2}}`)).opens().
 			client(Subscribe(v, 3, "dev/a", "dev/b")).passes().
 			client(Subscribe(v, 4, "dev/a", "dev/b", "dev/c")).is("drop").events("blocked,limit-exceeded").
-			toClient(Suback(v, 4, limit, limit, limit))
+			toClient(Suback(v, 4, limit, limit, limit)).
+			client(Unsubscribe(v, 5, "dev/a", "dev/b")).passes().
+			client(Unsubscribe(v, 6, "dev/a", "dev/b", "dev/c")).is("drop").events("blocked,limit-exceeded").
+			toClient(Unsuback(v, 6, 0x87, 0x87, 0x87)).
+			broker(Unsuback(v, 5, 0, 0), Suback(v, 3, 0, 0)).passes()
 		b.add("limit/subscriptions", v, BothDoors, conf(`"general": {"limits": {"subscriptions": 2}}`)).opens().
 			client(Subscribe(v, 3, "dev/a", "dev/b")).passes().broker(Suback(v, 3, 0, 0)).passes().
 			client(Subscribe(v, 4, "dev/a")).passes().broker(Suback(v, 4, 0)).passes().
@@ -252,6 +256,22 @@ func limitDialogues(b *dialogueBook) {
 		client(Publish(v, "dev/a", 1, 1, "x"), Publish(v, "dev/a", 2, 2, "x")).passes().
 		client(Publish(v, "dev/a", 1, 3, "x")).is("close").events("blocked,limit-exceeded").
 		toClient(Disconnect(v, 0x93)).disconnects("protocol", 0x93)
+	three := With(PropUser("a", "b"), PropUser("a", "b"), PropUser("a", "b"))
+	b.add("limit/user-properties-of-subscribe", v, BothDoors, conf(`"general": {"limits": {"user-properties": 2}}`)).opens().
+		client(SubscribeWith(v, 3, []Filter{{"dev/a", 0}, {"dev/b", 0}}, three)).is("drop").events("blocked,limit-exceeded").
+		toClient(Suback(v, 3, 0x97, 0x97))
+	one := Connack(v, false, 0, With(Prop32(mqtt.MaximumPacketSize, 65536), Prop16(mqtt.ReceiveMaximum, 1)))
+	b.add("limit/beyond-the-broker", v, GatewayDoor, conf()).client(hello(v)).toBroker(hello(v)).
+		broker(one).passes().events("connect,success").
+		client(Publish(v, "dev/a", 2, 1, "x")).passes().
+		client(Publish(v, "dev/a", 2, 2, "x")). // only the client can make room: it is kept back
+		broker(Ack(v, mqtt.PUBREC, 1, 0)).passes().
+		client(Ack(v, mqtt.PUBREL, 1, 0)).passes().
+		broker(Ack(v, mqtt.PUBCOMP, 1, 0)).toClient(Ack(v, mqtt.PUBCOMP, 1, 0)).toBroker(Publish(v, "dev/a", 2, 2, "x"))
+	b.add("limit/refused-after-a-cut", v, GatewayDoor, conf()).resumes().
+		client(Publish(v, "dev/secret/a", 2, 7, "x", Dup())).is("drop").events("blocked,acl-denied").
+		toClient(Ack(v, mqtt.PUBREC, 7, 0x87)).toBroker(Ack(v, mqtt.PUBREL, 7, 0)). // the broker may hold the id
+		broker(Ack(v, mqtt.PUBCOMP, 7, 0x92))
 	many := With(PropUser("a", "b"), PropUser("a", "b"), PropUser("a", "b"), Prop32(mqtt.MaximumPacketSize, 100))
 	b.add("limit/user-properties", v, BothDoors, conf(`"general": {"limits": {"user-properties": 2}}`)).
 		client(Connect(v, "c1", many)).is("close").toClient(Connack(v, false, 0x97)).
@@ -412,6 +432,13 @@ func detectDialogues(b *dialogueBook) {
 			client(SubscribeWith(v, 3, []Filter{{"dev/b", 2}, {"other/a", 2}})).is("detect").
 			toBroker(SubscribeWith(v, 3, []Filter{{"dev/b", 2}, {"other/a", 2}})).events("detect-only,acl-denied").
 			broker(Suback(v, 3, 2, 2)).passes()
+		many := strings.Split(strings.Repeat("dev/b ", 1000)+"dev/b", " ")
+		granted := strings.Repeat("\x00", len(many))
+		d("filters-per-subscribe").
+			client(Subscribe(v, 3, many...)).is("detect").toBroker(Subscribe(v, 3, many...)).events("detect-only,limit-exceeded").
+			broker(Suback(v, 3, []byte(granted)...)).passes().
+			client(Unsubscribe(v, 4, many...)).is("detect").toBroker(Unsubscribe(v, 4, many...)).events("detect-only,limit-exceeded").
+			broker(Unsuback(v, 4, []byte(granted)...)).passes()
 		d("delivery").
 			broker(Publish(v, "other/a", 1, 5, "x")).is("detect").toClient(Publish(v, "other/a", 1, 5, "x")).events("detect-only,acl-denied")
 		d("bytes").
