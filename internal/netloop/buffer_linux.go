@@ -9,18 +9,19 @@ import (
 
 // buffer returns an empty buffer with room for n bytes.
 func (l *loop) buffer(n int) []byte {
+	size := 512
+	for size < n {
+		size *= 2
+	}
 	for i := len(l.spare) - 1; i >= 0; i-- {
-		if b := l.spare[i]; cap(b) >= n {
+		// Not a large one for a few bytes: it would be charged.
+		if b := l.spare[i]; cap(b) >= n && cap(b) <= max(size, reserve) {
 			l.spare[i] = l.spare[len(l.spare)-1]
 			l.spare[len(l.spare)-1] = nil
 			l.spare = l.spare[:len(l.spare)-1]
 			l.e.mem.Add(int64(cap(b)))
 			return b[:0]
 		}
-	}
-	size := 512
-	for size < n {
-		size *= 2
 	}
 	l.e.mem.Add(int64(size))
 	return make([]byte, 0, size)

@@ -17,14 +17,15 @@ const (
 )
 
 const (
-	flagDirty    uint8 = 1 << iota // in loop.dirty
-	flagAgain                      // in loop.again
-	flagStarved                    // in loop.starved
-	flagAccepted                   // counted in loop.count
-	flagDoomed                     // in loop.doomed
-	flagReset                      // of a doomed one: the peer reset it
-	flagHeld                       // the handler knows that the engine does not read it
-	flagAsked                      // the handler waits for Drained
+	flagDirty    uint16 = 1 << iota // in loop.dirty
+	flagAgain                       // in loop.again
+	flagStarved                     // in loop.starved
+	flagAccepted                    // counted in loop.count
+	flagDoomed                      // in loop.doomed
+	flagReset                       // of a doomed one: the peer reset it
+	flagHeld                        // the handler knows that the engine does not read it
+	flagAsked                       // the handler waits for Drained
+	flagKnown                       // dialled, or vouched for
 )
 
 // conn is a connection of a loop. There are very many idle ones: everything
@@ -40,8 +41,8 @@ type conn struct {
 	link  link
 	state uint8
 	pause uint8
-	flags uint8
 	want  uint8 // the interest that epoll knows: EPOLLIN and EPOLLOUT fit
+	flags uint16
 }
 
 // buffers is what a connection has while bytes wait on it.
@@ -49,8 +50,8 @@ type buffers struct {
 	held  []byte
 	out   []byte
 	sent  int   // of out
-	since int64 // when held last grew
 	stall int64 // when out must have moved; 0: out is empty
+	account
 }
 
 // add takes a descriptor into the loop's table.
@@ -220,11 +221,10 @@ func (c *conn) read() {
 	l := c.l
 	held := c.held()
 	size := readSize
-	if l.overBudget() {
-		switch {
-		case c.bufs == nil:
-			size = frugalRead
-		case !c.favoured():
+	if l.e.exhausted(c.stranger()) {
+		if room := c.room(); room > 0 {
+			size = room
+		} else if c.stranger() || !c.favoured() {
 			c.starve()
 			return
 		}
@@ -239,31 +239,41 @@ func (c *conn) read() {
 	}
 	switch {
 	case len(held) == 0:
-		c.deliver(l.buf[headroom:headroom+n], n)
+		c.deliver(l.buf[headroom : headroom+n])
 	case len(held) <= headroom:
 		from := headroom - len(held)
 		copy(l.buf[from:], held)
-		c.deliver(l.buf[from:headroom+n], n)
+		c.deliver(l.buf[from : headroom+n])
 	default:
 		c.bufs.held = l.appendTo(held, l.buf[headroom:headroom+n])
-		c.deliver(c.bufs.held, n)
+		c.deliver(c.bufs.held)
 	}
 }
 
 // favoured reports whether c is the one connection of the engine that may go on
-// reading although the budget is used up: else packets that all miss their ends
-// could wait for each other for ever. It stays so until it holds nothing.
+// reading although the budget is used up: packets that all miss their ends need
+// then not wait until one of them is given up. It stays so until it holds
+// nothing.
 func (c *conn) favoured() bool {
-	e := c.l.e
-	if e.favour.Load() == c {
-		return true
-	}
-	if !e.favour.CompareAndSwap(nil, c) {
-		return false
-	}
-	c.l.favoured = c.l.now
-	return true
+	return c.l.e.favour.Load() == c || c.l.e.favour.CompareAndSwap(nil, c)
 }
+
+func (c *conn) stranger() bool { return c.flags&flagKnown == 0 }
+
+func (c *conn) Vouch() {
+	if c.stranger() && c.bufs != nil {
+		c.l.e.vouch(&c.bufs.account)
+	}
+	c.flags |= flagKnown
+}
+
+// charge accounts for what is kept; bufs is not nil.
+func (c *conn) charge() {
+	c.l.e.charge(&c.bufs.account, cap(c.bufs.held)+cap(c.bufs.out), c.stranger(), c.l.now)
+}
+
+// room is what is left of the reserve.
+func (c *conn) room() int { return reserve - len(c.held()) - c.pending() }
 
 // starve stops reading until there is buffer budget.
 func (c *conn) starve() {
@@ -275,21 +285,22 @@ func (c *conn) starve() {
 }
 
 // deliver gives b to the handler and keeps what it returns. b is in the loop's
-// buffer or is what c holds; fresh bytes of it are new.
-func (c *conn) deliver(b []byte, fresh int) {
+// buffer or is what c holds.
+func (c *conn) deliver(b []byte) {
 	rest := c.h.Data(c, b)
 	if c.state >= stateFinishing {
 		return
 	}
-	c.keep(rest, fresh)
+	c.keep(rest)
 }
 
-func (c *conn) keep(rest []byte, fresh int) {
+func (c *conn) keep(rest []byte) {
 	l := c.l
 	if len(rest) == 0 {
 		if c.bufs != nil && cap(c.bufs.held) > 0 {
 			l.release(c.bufs.held)
 			c.bufs.held = nil
+			c.charge()
 			c.slim()
 		}
 		return
@@ -297,26 +308,34 @@ func (c *conn) keep(rest []byte, fresh int) {
 	if c.bufs == nil {
 		c.bufs = &buffers{}
 	}
-	if fresh > 0 {
-		c.bufs.since = l.now
-	}
 	held := c.bufs.held
-	if cap(held) < len(rest) {
-		l.release(held)
+	if cap(held) < len(rest) || cap(held) > reserve && cap(held) > 4*len(rest) {
+		// rest may lie in held, which is released after it was copied.
 		held = l.buffer(len(rest))
+		copy(held[:len(rest)], rest)
+		l.release(c.bufs.held)
+		c.bufs.held = held[:len(rest)]
+	} else {
+		c.bufs.held = held[:copy(held[:len(rest)], rest)] // right with overlaps
 	}
-	// rest may lie in held: copy is right with overlaps.
-	c.bufs.held = held[:copy(held[:len(rest)], rest)]
+	c.charge()
 }
 
 // slim drops bufs when nothing waits any more.
 func (c *conn) slim() {
 	if len(c.bufs.held) == 0 && c.pending() == 0 {
-		c.l.forget(c.bufs.held)
-		c.l.release(c.bufs.out)
-		c.bufs = nil
-		c.l.e.favour.CompareAndSwap(c, nil)
+		c.dropBuffers()
 	}
+}
+
+// dropBuffers drops all that is kept; the handler may be looking at it.
+func (c *conn) dropBuffers() {
+	c.l.forget(c.bufs.held)
+	c.l.release(c.bufs.out)
+	c.bufs.held, c.bufs.out = nil, nil
+	c.charge()
+	c.bufs = nil
+	c.l.e.favour.CompareAndSwap(c, nil)
 }
 
 // doom has c closed at the end of the turn: an error of a write must not come
@@ -379,6 +398,7 @@ func (c *conn) dropHeld() {
 	if c.bufs != nil {
 		c.l.forget(c.bufs.held)
 		c.bufs.held = nil
+		c.charge()
 		c.slim()
 	}
 }
@@ -416,11 +436,8 @@ func (c *conn) close() {
 	}
 	l := c.l
 	l.wheel.remove(&c.link, l.link)
-	c.dropHeld()
 	if c.bufs != nil {
-		l.release(c.bufs.out)
-		c.bufs = nil
-		l.e.favour.CompareAndSwap(c, nil)
+		c.dropBuffers()
 	}
 	if p := c.peer; p != nil {
 		c.peer, p.peer = nil, nil

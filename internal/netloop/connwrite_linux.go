@@ -55,6 +55,7 @@ func (c *conn) save(b []byte) {
 		s.out, s.sent = s.out[:0], 0
 	}
 	s.out = c.l.appendTo(s.out, b)
+	c.charge()
 	if c.state == stateOpen {
 		c.stalled()
 	}
@@ -96,6 +97,7 @@ func (c *conn) flush() {
 	}
 	c.l.release(s.out)
 	s.out, s.sent, s.stall = nil, 0, 0
+	c.charge()
 	c.slim()
 	c.touch()
 	if c.peer != nil {

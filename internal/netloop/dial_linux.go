@@ -35,6 +35,7 @@ func (c *conn) Dial(to netip.AddrPort, h Handler) (Conn, bool, error) {
 	}
 	p := l.add(int32(fd), state)
 	p.h = h
+	p.flags |= flagKnown
 	p.peer, c.peer = c, p
 	p.touch()
 	return p, state == stateOpen, nil

@@ -637,55 +637,6 @@ func TestListenerClose(t *testing.T) {
 	})
 }
 
-// Held bytes of all connections together stay within the budget, and come to
-// their right when there is room.
-func TestBufferBudget(t *testing.T) {
-	both(t, func(t *testing.T, o Options) {
-		o.BufferBytes = 256 << 10
-		e, addr := start(t, o, opensEcho)
-		const conns, size = 16, 100_000
-		whole := frame(random(size))
-		list := make([]*net.TCPConn, conns)
-		for i := range list {
-			list[i] = dial(t, addr)
-			write(t, list[i], whole[:size-10]) // a kernel buffer takes it
-		}
-		testkit.Eventually(t, "the budget is used up", func() bool { return e.Stats().BufferBytes >= o.BufferBytes })
-		// Loops look at it each for itself, and capacities are powers of two.
-		bound := o.BufferBytes + 6*readSize + conns*2*frugalRead
-		for i, c := range list {
-			write(t, c, whole[size-10:])
-			if n := e.Stats().BufferBytes; n > bound {
-				t.Fatalf("%d bytes are kept, want at most %d", n, bound)
-			}
-			_ = i
-		}
-		for _, c := range list {
-			if got := read(t, c, len(whole)); !bytes.Equal(got, whole) {
-				t.Fatal("the echo differs")
-			}
-		}
-	})
-}
-
-// Who takes the budget and falls silent loses it.
-func TestBufferBudgetOfTheSilent(t *testing.T) {
-	both(t, func(t *testing.T, o Options) {
-		o.BufferBytes = 128 << 10
-		o.WriteStall = 500 * time.Millisecond
-		e, addr := start(t, o, opensEcho)
-		whole := frame(random(90_000))
-		for range 4 {
-			write(t, dial(t, addr), whole[:80_000])
-		}
-		testkit.Eventually(t, "the budget is used up", func() bool { return e.Stats().BufferBytes >= o.BufferBytes })
-		c := dial(t, addr)
-		write(t, c, frame([]byte("small ones pass")))
-		read(t, c, 19)
-		testkit.Eventually(t, "a silent one is ended", func() bool { return e.Stats().Stalled >= 1 })
-	})
-}
-
 // floods answers what it is sent with more than a socket takes, and says so
 // when that has gone.
 type floods struct{ handler }

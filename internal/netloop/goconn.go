@@ -33,12 +33,13 @@ type gconn struct {
 	nc net.Conn // nil while dialling
 
 	// Guarded by p.mu.
-	h       Handler
-	state   uint8
-	paused  bool
-	held    []byte
-	since   int64 // when held last grew
-	out     []byte
+	h      Handler
+	state  uint8
+	paused bool
+	held   []byte
+	out    []byte
+	account
+	known   bool // dialled, or vouched for
 	flight  int  // bytes being written
 	writing bool // a goroutine is at it
 	isHeld  bool // the handler knows that the engine does not read it
@@ -89,7 +90,7 @@ func (p *gpair) call(c *gconn, f func()) []*gconn {
 		a := p.again[0]
 		p.again = p.again[1:]
 		if a.state == stateOpen && !a.paused && len(a.held) > 0 {
-			p.guard(a, func() { a.deliver(a.held, false) })
+			p.guard(a, func() { a.deliver(a.held) })
 		}
 	}
 	conns := p.conns()
@@ -256,6 +257,19 @@ func (c *gconn) Write(b []byte) {
 	was := cap(c.out)
 	c.out = append(c.out, b...)
 	c.p.e.mem.Add(int64(cap(c.out) - was))
+	c.charge()
+}
+
+// charge accounts for what is kept.
+func (c *gconn) charge() {
+	c.p.e.charge(&c.account, cap(c.held)+cap(c.out)+c.flight, !c.known, c.Now())
+}
+
+func (c *gconn) Vouch() {
+	if !c.known {
+		c.p.e.vouch(&c.account)
+	}
+	c.known = true
 }
 
 func (c *gconn) Writev(head, body []byte) {
@@ -292,6 +306,7 @@ func (c *gconn) send() {
 		p.mu.Lock()
 		c.flight = 0
 		p.e.mem.Add(-int64(cap(b)))
+		c.charge()
 		if err != nil {
 			if os.IsTimeout(err) && c.state == stateOpen {
 				p.e.stalled.Add(1)

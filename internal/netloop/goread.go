@@ -15,39 +15,21 @@ var lent = sync.Pool{New: func() any { return new([readSize]byte) }}
 // readAll reads until the connection is closed.
 func (c *gconn) readAll() {
 	p := c.p
-	var starved time.Time
 	for {
 		p.mu.Lock()
 		c.await()
-		state, holds := c.state, len(c.held)+c.Pending() > 0
+		state, stranger, room := c.state, !c.known, reserve-len(c.held)-c.Pending()
 		p.mu.Unlock()
 		if state != stateOpen {
 			break
 		}
-		size := readSize
-		if p.e.overBudget() {
-			if holds && !p.e.favours(c) {
-				if starved.IsZero() {
-					starved = time.Now()
-				}
-				p.e.evict(time.Second)
-				if time.Since(starved) > p.e.o.WriteStall {
-					if p.e.evict(0); !p.e.overBudget() {
-						continue
-					}
-					p.e.stalled.Add(1)
-					p.do(c, func() { p.lose(c, ErrStalled) })
-					return
-				}
-				c.rest()
-				continue
-			}
-			if !holds {
-				size = frugalRead
-			}
+		buf, n, err := c.read(room, stranger)
+		if n == 0 && err == nil {
+			giveBack(buf)
+			p.e.evict()
+			c.rest()
+			continue
 		}
-		starved = time.Time{}
-		buf, n, err := c.read(size)
 		p.mu.Lock()
 		c.await() // for what has changed since the read began
 		if c.state != stateOpen {
@@ -67,7 +49,7 @@ func (c *gconn) readAll() {
 				p.e.mem.Add(int64(cap(c.held) - was))
 				b = c.held
 			}
-			c.deliver(b, true)
+			c.deliver(b)
 		})
 		giveBack(buf)
 		if err != nil {
@@ -85,10 +67,33 @@ func (c *gconn) readAll() {
 	p.locked(c, c.close)
 }
 
+// readAny is read of a connection of any kind. Whether there is something is
+// not known: one that may not read waits by reading a little.
+func (c *gconn) readAny(room int, stranger bool) (buf *[readSize]byte, n int, err error) {
+	buf = lent.Get().(*[readSize]byte)
+	n, err = c.nc.Read(buf[:max(c.allowance(room, stranger), 512)])
+	return buf, n, err
+}
+
 func giveBack(buf *[readSize]byte) {
 	if buf != nil {
 		lent.Put(buf)
 	}
+}
+
+// allowance is how much c may read now that there is something; 0: nothing,
+// until there is budget. room is what is left of its reserve.
+func (c *gconn) allowance(room int, stranger bool) int {
+	e := c.p.e
+	switch {
+	case !e.exhausted(stranger):
+		return readSize
+	case room > 0:
+		return room
+	case !stranger && e.favours(c):
+		return readSize
+	}
+	return 0
 }
 
 // rest waits a little for buffer budget, or for the engine's end.
@@ -119,7 +124,7 @@ func (c *gconn) stalled() bool {
 }
 
 // deliver gives b to the handler and keeps what it returns.
-func (c *gconn) deliver(b []byte, fresh bool) {
+func (c *gconn) deliver(b []byte) {
 	rest := c.h.Data(c, b)
 	if c.state > stateOpen {
 		return
@@ -131,15 +136,13 @@ func (c *gconn) deliver(b []byte, fresh bool) {
 			c.p.e.favour.CompareAndSwap(c, nil)
 		}
 	} else {
-		if cap(c.held) < len(rest) {
-			c.held = make([]byte, 0, len(rest))
+		if cap(c.held) < len(rest) || cap(c.held) > reserve && cap(c.held) > 4*len(rest) {
+			c.held = make([]byte, 0, len(rest)) // rest may lie in the old one
 		}
 		c.held = c.held[:copy(c.held[:len(rest)], rest)]
-		if fresh {
-			c.since = c.Now()
-		}
 	}
 	c.p.e.mem.Add(int64(cap(c.held) - was))
+	c.charge()
 }
 
 func (c *gconn) Finish() {
@@ -191,6 +194,7 @@ func (c *gconn) close() {
 	}
 	c.p.e.mem.Add(-int64(cap(c.held) + cap(c.out)))
 	c.held, c.out = nil, nil
+	c.charge()
 	c.p.e.favour.CompareAndSwap(c, nil)
 	c.p.e.open.Add(-1)
 	c.wake.Broadcast()
@@ -205,6 +209,7 @@ func (c *gconn) Dial(to netip.AddrPort, h Handler) (Conn, bool, error) {
 		return nil, false, ErrClosed
 	}
 	d := p.newConn(nil, stateConnecting)
+	d.known = true
 	d.h, p.dialled = h, d
 	ctx, cancel := context.WithCancel(p.e.ctx)
 	d.cancel = cancel

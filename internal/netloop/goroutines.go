@@ -22,7 +22,7 @@ type goroutines struct {
 	open, mem                                                 atomic.Int64
 	evicted                                                   atomic.Int64 // when evict last ran
 	favour                                                    atomic.Pointer[gconn]
-	favoured                                                  atomic.Int64 // since when
+	budget
 
 	// Guarded by mu.
 	mu        sync.Mutex
@@ -36,6 +36,7 @@ func newGoroutines(o Options) *goroutines {
 	e := &goroutines{
 		o: o, start: time.Now(), pairs: map[*gpair]struct{}{}, listeners: map[*glistener]struct{}{},
 	}
+	e.bound(&o)
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	return e
 }
@@ -51,10 +52,6 @@ func (e *goroutines) spawn(f func()) bool {
 	}
 	e.running.Go(f)
 	return true
-}
-
-func (e *goroutines) overBudget() bool {
-	return e.o.BufferBytes > 0 && e.mem.Load() >= e.o.BufferBytes
 }
 
 // glistener accepts in a goroutine.
@@ -216,40 +213,25 @@ func (e *goroutines) Close() error {
 }
 
 // favours reports whether c is the one connection that may go on reading
-// although the budget is used up: else packets that all miss their ends could
-// wait for each other for ever. It stays so until it holds nothing.
+// although the budget is used up: packets that all miss their ends need then
+// not wait until one of them is given up. It stays so until it holds nothing.
 func (e *goroutines) favours(c *gconn) bool {
-	if e.favour.Load() == c {
-		return true
-	}
-	if !e.favour.CompareAndSwap(nil, c) {
-		return false
-	}
-	e.favoured.Store(e.clock())
-	return true
+	return e.favour.Load() == c || e.favour.CompareAndSwap(nil, c)
 }
 
-// evict ends the connections that have held bytes without progress for
-// WriteStall, while the buffer budget is used up, and the one that was favoured
-// for so long; not more often than told.
-func (e *goroutines) evict(every time.Duration) {
+// evict ends connections that keep others from reading, see budget.crowds; not
+// more often than once a second.
+func (e *goroutines) evict() {
 	now := e.clock()
-	if last := e.evicted.Load(); now-last < int64(every) || !e.evicted.CompareAndSwap(last, now) {
+	if last := e.evicted.Load(); now-last < int64(time.Second) || !e.evicted.CompareAndSwap(last, now) {
 		return
 	}
 	for _, p := range e.snapshot() {
-		if !p.mu.TryLock() {
-			continue // busy, so not silent
-		}
-		p.locked(nil, func() {
+		p.do(nil, func() {
 			for _, c := range p.conns() {
-				since := c.since
-				if e.favour.Load() == c {
-					since = e.favoured.Load()
-				}
-				if len(c.held) > 0 && now-since >= int64(e.o.WriteStall) && e.overBudget() {
+				if e.crowds(&c.account, !c.known, now) {
 					e.stalled.Add(1)
-					p.lose(c, ErrStalled)
+					p.lose(c, ErrBufferBytes)
 				}
 			}
 		})

@@ -3,7 +3,6 @@ package netloop
 import (
 	"fmt"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,7 +53,6 @@ type loop struct {
 	doomed    []*conn  // a write failed
 	starved   []*conn  // wait for a share of the buffer budget
 	starvedAt int64
-	favoured  int64 // since when one of ours is
 	wheel     wheel
 	armed     int64 // what the timerfd is set to; 0: not set
 	due       []uint32
@@ -334,7 +332,7 @@ func (l *loop) runAgain() {
 func (l *loop) feedAgain(c *conn) {
 	defer l.guard(c)
 	if held := c.held(); len(held) > 0 {
-		c.deliver(held, 0)
+		c.deliver(held)
 	}
 }
 
@@ -403,55 +401,37 @@ func (l *loop) arm() {
 	_ = unix.TimerfdSettime(l.timer, 0, &spec, nil)
 }
 
-// overBudget reports whether the engine keeps as much as it may.
-func (l *loop) overBudget() bool {
-	return l.e.o.BufferBytes > 0 && l.e.mem.Load() >= l.e.o.BufferBytes
-}
-
-// feedStarved lets connections read again when there is budget. When there is
-// none it lets one of them go on, and ends those that have held bytes without
-// progress for WriteStall, and the one that was favoured for so long: the
-// budget would else stay with whoever took it and fell silent.
+// feedStarved lets connections read again when there is budget for them. When
+// there is none it lets one of them go on, and has room made.
 func (l *loop) feedStarved() {
-	if !l.overBudget() {
-		for _, c := range l.starved {
-			c.flags &^= flagStarved
-			c.unpause(pauseBudget)
+	still := l.starved[:0]
+	for _, c := range l.starved {
+		switch {
+		case c.state != stateOpen || c.room() > 0 || !l.e.exhausted(c.stranger()):
+		case !c.stranger() && c.favoured():
+		default:
+			still = append(still, c)
+			continue
 		}
-		clear(l.starved)
-		l.starved = l.starved[:0]
-		return
+		c.flags &^= flagStarved
+		c.unpause(pauseBudget)
 	}
-	if l.now-l.starvedAt >= int64(time.Second) {
+	clear(l.starved[len(still):])
+	l.starved = still
+	if len(still) > 0 && l.now-l.starvedAt >= int64(time.Second) {
 		l.starvedAt = l.now
 		for _, other := range l.e.loops {
 			other.post(other.evict)
 		}
 	}
-	for len(l.starved) > 0 && l.e.favour.Load() == nil {
-		c := l.starved[0]
-		l.starved = slices.Delete(l.starved, 0, 1)
-		c.flags &^= flagStarved
-		if c.state == stateOpen && c.bufs != nil {
-			c.favoured()
-			c.unpause(pauseBudget)
-		}
-	}
 }
 
-// evict: see feedStarved.
+// evict ends connections that keep others from reading; see budget.crowds.
 func (l *loop) evict() {
 	for _, c := range l.conns {
-		if c == nil || c.bufs == nil || len(c.bufs.held) == 0 || !l.overBudget() {
-			continue
-		}
-		since := c.bufs.since
-		if l.e.favour.Load() == c {
-			since = l.favoured
-		}
-		if l.now-since >= l.stallTime {
+		if c != nil && c.bufs != nil && l.e.crowds(&c.bufs.account, c.stranger(), l.now) {
 			l.e.stalled.Add(1)
-			l.lose(c, ErrStalled)
+			l.lose(c, ErrBufferBytes)
 		}
 	}
 }

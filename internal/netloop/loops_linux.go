@@ -23,10 +23,12 @@ type loops struct {
 	accepted, refused, dialled, acceptErrors, panics, stalled atomic.Uint64
 	open, mem                                                 atomic.Int64
 	favour                                                    atomic.Pointer[conn] // see conn.favoured
+	budget
 }
 
 func newLoops(o Options) (Engine, error) {
 	e := &loops{o: o, start: time.Now()}
+	e.bound(&o)
 	n := o.Loops
 	if n <= 0 {
 		n = min(runtime.NumCPU(), runtime.GOMAXPROCS(0), 4)

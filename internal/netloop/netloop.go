@@ -34,11 +34,6 @@ import (
 // connection can have.
 const readSize = 64 << 10
 
-// frugalRead is the most that a connection which holds nothing may read while
-// Options.BufferBytes is used up: traffic that passes through goes on, and each
-// connection can exceed the bound by no more than this.
-const frugalRead = 4 << 10
-
 // lingerBytes is how much is read and thrown away from a peer that keeps
 // sending after Finish, before it is closed all the same.
 const lingerBytes = 1 << 20
@@ -46,9 +41,11 @@ const lingerBytes = 1 << 20
 // The errors that Handler.Closed may get besides those of the socket and
 // io.EOF.
 var (
-	// ErrStalled: the peer took nothing for Options.WriteStall, or the
-	// connection waited that long for a share of Options.BufferBytes.
+	// ErrStalled: the peer took nothing for Options.WriteStall.
 	ErrStalled = errors.New("netloop: peer stalled")
+	// ErrBufferBytes: the connection had us keep an equal share of
+	// Options.BufferBytes or more, for long, while others waited for some.
+	ErrBufferBytes = errors.New("netloop: keeps too much")
 	// ErrPanic: the handler panicked. Its state may be half changed.
 	ErrPanic = errors.New("netloop: handler panicked")
 	// ErrClosed: the engine was closed.
@@ -73,8 +70,8 @@ type Handler interface {
 	// for times further away than a second, else up to 20 ms.
 	Timer(c Conn)
 	// Closed tells that the connection is gone, for another reason than the
-	// handler's Close or Finish: io.EOF, a socket error, ErrStalled, ErrPanic,
-	// ErrClosed. It is the last call for c. What had been kept to be sent to c
+	// handler's Close or Finish: io.EOF, a socket error, ErrStalled,
+	// ErrBufferBytes, ErrPanic, ErrClosed. It is the last call for c. What had been kept to be sent to c
 	// is lost.
 	Closed(c Conn, err error)
 }
@@ -125,6 +122,10 @@ type Conn interface {
 	Dial(to netip.AddrPort, h Handler) (peer Conn, connected bool, err error)
 	// Handle has h called from now on.
 	Handle(h Handler)
+	// Vouch tells that the peer is known. Until then it is a stranger, unless
+	// it was dialled: all strangers together may have a quarter of
+	// Options.BufferBytes.
+	Vouch()
 	// Finish sends what is kept, then ends the connection so that the peer can
 	// read it (a close with unread input would reset it): bounded by
 	// Options.Linger. The handler is not called again.
@@ -167,7 +168,7 @@ type Stats struct {
 	Open         int64         // sockets open now, both sides
 	AcceptErrors uint64        // accepts that failed
 	Panics       uint64        // recovered
-	Stalled      uint64        // ended by ErrStalled
+	Stalled      uint64        // ended by ErrStalled and ErrBufferBytes
 	BufferBytes  int64         // kept now, held and to be sent
 	LongestTurn  time.Duration // of any loop; 0 under goroutines
 }
@@ -182,8 +183,9 @@ type Options struct {
 	// every loop of the process: a loop keeps its processor while it waits, so
 	// other goroutines need one.
 	Loops int
-	// BufferBytes bounds what all connections keep together; 0: no bound.
-	// Beyond it reading waits.
+	// BufferBytes bounds what all connections keep together, each beyond 16 KiB
+	// of its own; 0: no bound. At the bound reading waits, and who has kept
+	// much for long is ended to make room: see ErrBufferBytes.
 	BufferBytes int64
 	// WriteStall ends a connection whose peer takes nothing for so long; 0: 30 s.
 	WriteStall time.Duration

@@ -3,10 +3,8 @@
 package netloop
 
 // read reads into a lent buffer, which the caller gives back.
-func (c *gconn) read(size int) (buf *[readSize]byte, n int, err error) {
-	buf = lent.Get().(*[readSize]byte)
-	n, err = c.nc.Read(buf[:size])
-	return buf, n, err
+func (c *gconn) read(room int, stranger bool) (buf *[readSize]byte, n int, err error) {
+	return c.readAny(room, stranger)
 }
 
 // try writes what the socket takes at once: not to be had here.

@@ -9,20 +9,31 @@ import (
 )
 
 // read waits without a buffer and reads into a lent one, which the caller gives
-// back.
-func (c *gconn) read(size int) (buf *[readSize]byte, n int, err error) {
+// back. Nothing without an error: there is something, which may not be read; see
+// allowance.
+func (c *gconn) read(room int, stranger bool) (buf *[readSize]byte, n int, err error) {
 	sc, ok := c.nc.(syscall.Conn)
 	if !ok {
-		buf = lent.Get().(*[readSize]byte)
-		n, err = c.nc.Read(buf[:size])
-		return buf, n, err
+		return c.readAny(room, stranger)
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
 		return nil, 0, err
 	}
 	var errno error
+	starved := false
 	err = raw.Read(func(fd uintptr) bool {
+		if room <= 0 && c.p.e.exhausted(stranger) {
+			var one [1]byte
+			if _, _, e := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK); errors.Is(e, syscall.EAGAIN) {
+				return false // it asks for no budget
+			}
+		}
+		size := c.allowance(room, stranger)
+		if starved = size == 0; starved {
+			n, errno = 0, nil // of an earlier try
+			return true
+		}
 		b := lent.Get().(*[readSize]byte)
 		for {
 			n, errno = syscall.Read(int(fd), b[:size])
@@ -42,7 +53,7 @@ func (c *gconn) read(size int) (buf *[readSize]byte, n int, err error) {
 		return buf, 0, err
 	case errno != nil:
 		return buf, 0, errno
-	case n == 0:
+	case n == 0 && !starved:
 		return buf, 0, io.EOF
 	}
 	return buf, n, nil
