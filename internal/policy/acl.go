@@ -25,7 +25,8 @@ func (s *Subject) aclTopic(set *topic.Set, name []byte, v *Verdict, tr *Trace) b
 		}
 		return true
 	}
-	allow, k := set.Allows(name)
+	values := s.values()
+	allow, k := set.Allows(name, &values)
 	v.Rule = ruleOf(k)
 	if tr != nil {
 		tr.add(Step{Check: "acl", Outcome: outcome(allow), Rule: v.Rule, Detail: s.why(v.Rule, string(name))})
@@ -53,11 +54,11 @@ func (s *Subject) aclResponse(m *Message, v *Verdict, tr *Trace) bool {
 		}
 		return v.deny(ReasonResponseTopic, RuleNone)
 	}
-	action := "publish"
-	allow, k := s.bound.publish.Allows(m.ResponseTopic)
+	action, values := "publish", s.values()
+	allow, k := s.bound.publish.Allows(m.ResponseTopic, &values)
 	if !allow {
 		action = "subscribe"
-		allow, k = s.bound.subscribe.Allows(m.ResponseTopic)
+		allow, k = s.bound.subscribe.Allows(m.ResponseTopic, &values)
 	}
 	if tr != nil {
 		detail := "as " + action + ": " + s.why(ruleOf(k), string(m.ResponseTopic))
@@ -81,7 +82,8 @@ func (s *Subject) aclSubscribe(f *filter, v *Verdict, tr *Trace) bool {
 		return true
 	}
 	mode := s.mode(f.shared)
-	d := s.bound.subscribe.Decide(f.text, mode, tr != nil)
+	values := s.values()
+	d := s.bound.subscribe.Decide(f.text, &values, mode, tr != nil)
 	v.Rule = ruleOf(d.Key)
 	if tr != nil {
 		var detail string
@@ -139,7 +141,8 @@ func (s *Subject) aclUnsubscribe(f *filter, v *Verdict, tr *Trace) bool {
 	if !s.engine.cfg.ACL.Enabled {
 		return true
 	}
-	k := s.bound.unsubscribe.FirstCovering(f.text)
+	values := s.values()
+	k := s.bound.unsubscribe.FirstCovering(f.text, &values)
 	if k == topic.None {
 		if tr != nil {
 			tr.add(Step{Check: "acl", Outcome: Allow, Rule: RuleNone, Detail: fmt.Sprintf("no rule that names unsubscribe covers %q", f.text)})

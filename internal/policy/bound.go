@@ -6,14 +6,18 @@ import (
 )
 
 // bound is what identities to which the same rules apply have in common. It is
-// immutable but for the ceiling, which is worked out when it is first asked
+// immutable but for the ceilings, which are worked out when they are first asked
 // for.
 type bound struct {
 	sets
 	connect RuleRef // decides CONNECT; RuleNone: no rule speaks about it
 
-	ceiling sync.Once
-	// Guarded by ceiling.
+	ceilings [valueUsername | valueClientID + 1]ceiling // by what is fit of an identity; with templates
+}
+
+// ceiling is what Subject.Ceiling remembers.
+type ceiling struct {
+	once   sync.Once
 	maxQoS byte
 	retain bool
 }

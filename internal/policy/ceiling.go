@@ -4,10 +4,17 @@ import (
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/topic"
 )
 
-// ceilingBudget bounds the topics that are looked at for one Ceiling. When it
+// ceilingBudget bounds the topics that are looked at for one Ceiling, ownBudget
+// those of one client beyond what is known for all with the same rules. When it
 // is used up the answer is the highest possible: announcing too much costs a
 // downgrade, announcing too little takes something from the client.
-const ceilingBudget = 20_000
+const (
+	ceilingBudget = 20_000
+	ownBudget     = 1_000
+)
+
+// stranger is somebody whose name no rule mentions.
+var stranger = topic.Values{Username: "\x01stranger's name\x01", ClientID: "\x01stranger's id\x01"}
 
 // Ceiling is the highest QoS that some PUBLISH of this client could keep, and
 // whether some topic of it could be retained: what CONNACK announces. A client
@@ -17,21 +24,40 @@ func (s *Subject) Ceiling() (qos byte, retain bool) {
 	if !s.engine.cfg.General.BlockMode {
 		return 2, true // nothing is changed in detect-only
 	}
-	b := s.bound
-	b.ceiling.Do(func() {
-		b.maxQoS, b.retain = s.highestQoS(), s.someRetained()
+	v, known := s.values(), &s.bound.ceilings[0]
+	if s.bound.templates {
+		known = &s.bound.ceilings[s.fit]
+	}
+	known.once.Do(func() {
+		v := v
+		if v.Username != "" {
+			v.Username = stranger.Username
+		}
+		if v.ClientID != "" {
+			v.ClientID = stranger.ClientID
+		}
+		known.maxQoS, known.retain = s.highestQoS(&v, ceilingBudget), s.someRetained(&v, ceilingBudget)
 	})
-	return b.maxQoS, b.retain
+	qos, retain = known.maxQoS, known.retain
+	// Where rules allow a stranger's topics they allow those of others as much.
+	// But what qos and retained say may name the topics of one.
+	if s.bound.templates && qos < s.possibleQoS() {
+		qos = max(qos, s.highestQoS(&v, ownBudget))
+	}
+	if s.bound.templates && !retain {
+		retain = s.someRetained(&v, ownBudget)
+	}
+	return qos, retain
 }
 
-// topics calls visit for topics that stand for all ways in which an allowed
+// topics calls visit for at most budget topics of a client with values v that stand for all ways in which an allowed
 // PUBLISH can be decided by a rule and by one of the filters given; visit
 // returns false when it has seen enough. It reports whether all were looked at.
 // No filter that visit asks about has more than depth levels.
 //
 // As with Set.Decide: a topic t that rule and filter match is decided as the
 // word in which they meet is, because what matches that word matches t.
-func (s *Subject) topics(filters []string, depth int, visit func(w topic.Word, rule RuleRef) bool) (all bool) {
+func (s *Subject) topics(v *topic.Values, budget int, filters []string, depth int, visit func(w topic.Word, rule RuleRef) bool) (all bool) {
 	set := s.bound.publish
 	acl := s.engine.cfg.ACL.Enabled
 	if !acl { // everything is allowed, "$" too
@@ -41,9 +67,9 @@ func (s *Subject) topics(filters []string, depth int, visit func(w topic.Word, r
 		}
 		set = &topic.Set{Own: topic.NewIndex(open)}
 	}
-	budget, enough := ceilingBudget, false
+	enough := false
 	for _, f := range filters {
-		set.EachMeeting(f, depth, true, func(w topic.Word, k topic.Key) bool {
+		set.EachMeeting(f, v, depth, true, func(w topic.Word, k topic.Key) bool {
 			if budget--; budget < 0 {
 				return false
 			}
@@ -61,18 +87,29 @@ func (s *Subject) topics(filters []string, depth int, visit func(w topic.Word, r
 	return budget >= 0
 }
 
-func (s *Subject) highestQoS() byte {
+// possibleQoS is the highest that the section lets any topic have.
+func (s *Subject) possibleQoS() byte {
 	q := &s.engine.qos
-	filters, possible := []string{"#"}, byte(2)
+	if !q.enabled {
+		return 2
+	}
+	possible := q.max
+	for _, t := range s.engine.cfg.QoS.PerTopic {
+		possible = max(possible, qosOf(t.MaxQoS))
+	}
+	return possible
+}
+
+func (s *Subject) highestQoS(v *topic.Values, budget int) byte {
+	q := &s.engine.qos
+	filters, possible := []string{"#"}, s.possibleQoS()
 	if q.enabled {
-		possible = q.max
 		for _, t := range s.engine.cfg.QoS.PerTopic {
 			filters = append(filters, t.Topic)
-			possible = max(possible, qosOf(t.MaxQoS))
 		}
 	}
 	some, best := false, byte(0)
-	all := s.topics(filters, q.perTopic.Depth(), func(w topic.Word, r RuleRef) bool {
+	all := s.topics(v, budget, filters, q.perTopic.Depth(), func(w topic.Word, r RuleRef) bool {
 		some = true
 		most, _ := q.of(q.perTopic.FirstWord(w))
 		best = max(best, min(most, s.ruleMaxQoS(r)))
@@ -87,7 +124,7 @@ func (s *Subject) highestQoS() byte {
 	return best
 }
 
-func (s *Subject) someRetained() bool {
+func (s *Subject) someRetained(v *topic.Values, budget int) bool {
 	r := &s.engine.retained
 	filters := []string{"#"}
 	if r.enabled {
@@ -95,7 +132,7 @@ func (s *Subject) someRetained() bool {
 	}
 	found := false
 	depth := max(r.allowed.Depth(), r.blocked.Depth())
-	all := s.topics(filters, depth, func(w topic.Word, rule RuleRef) bool {
+	all := s.topics(v, budget, filters, depth, func(w topic.Word, rule RuleRef) bool {
 		keep := s.ruleRetains(rule) && (!r.enabled || r.mayKeep(r.blocked.FirstWord(w), r.allowed.FirstWord(w)))
 		found = keep || r.strip
 		return !found

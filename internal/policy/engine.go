@@ -19,9 +19,10 @@ type Engine struct {
 
 	// Rules to look at when binding, by the most telling thing they ask for, each
 	// list in evaluation order. rest holds all others but those that hold for
-	// everybody and have no templates: their patterns are in everybody, as Shared.
+	// everybody and have no %g: their patterns are in everybody, as Shared.
 	byUsername, byClientID, byGroup map[string][]int32
 	rest                            []int32
+	denyTemplates                   []int32 // deny rules with templates
 	everybody                       sets
 	everybodyDenied                 func() sets // only of denying rules, built when first asked for
 
@@ -37,7 +38,10 @@ type Engine struct {
 }
 
 // sets are what decides each action. They are one where that comes out the same.
-type sets struct{ publish, subscribe, unsubscribe *topic.Set }
+type sets struct {
+	publish, subscribe, unsubscribe *topic.Set
+	templates                       bool // some patterns are
+}
 
 // Compile builds the engine of a checked configuration. It fails only on what
 // Load cannot see, and on more than [config.MaxRules] rules.
@@ -73,6 +77,8 @@ func Compile(cfg *config.Config) (*Engine, error) {
 		e.file(int32(i))
 		if e.rules[i].allow {
 			e.lastAllow = i
+		} else if e.rules[i].values != 0 {
+			e.denyTemplates = append(e.denyTemplates, int32(i))
 		}
 		e.namesConnect = e.namesConnect || e.rules[i].actions&actConnect != 0
 	}
@@ -103,8 +109,8 @@ func (e *Engine) forEverybody(counts func(*rule) bool) sets {
 			continue
 		}
 		for _, p := range r.patterns {
-			if p.values == 0 {
-				b.add(r, i, p.text)
+			if !p.perGroup() {
+				b.add(r, i, p.text, p.values != 0)
 			}
 		}
 	}
@@ -112,7 +118,7 @@ func (e *Engine) forEverybody(counts func(*rule) bool) sets {
 		return &topic.Set{Shared: topic.NewIndex(entries), Default: byDefault}
 	}
 	byDefault := e.cfg.ACL.DefaultAction == "allow"
-	all := sets{publish: shared(b.publish, byDefault), unsubscribe: shared(b.unsubscribe, false)}
+	all := sets{publish: shared(b.publish, byDefault), unsubscribe: shared(b.unsubscribe, false), templates: b.templates}
 	if all.subscribe = all.publish; b.differ {
 		all.subscribe = shared(b.subscribe, byDefault)
 	}
@@ -124,7 +130,7 @@ func (e *Engine) file(i int32) {
 	r := &e.rules[i]
 	switch {
 	case r.when == nil:
-		if r.values != 0 || r.actions&actConnect != 0 {
+		if r.values&valueGroup != 0 || r.actions&actConnect != 0 {
 			e.rest = append(e.rest, i)
 		}
 	case r.when.username != "":
@@ -146,10 +152,11 @@ func (e *Engine) file(i int32) {
 type builder struct {
 	publish, subscribe, unsubscribe []topic.Entry
 	differ                          bool // publish and subscribe are not the same
+	templates                       bool // some are
 }
 
-func (b *builder) add(r *rule, rank int, pattern string) {
-	e := topic.Entry{Pattern: pattern, Rank: rank, Allow: r.allow, Limit: r.limit}
+func (b *builder) add(r *rule, rank int, pattern string, template bool) {
+	e := topic.Entry{Pattern: pattern, Rank: rank, Allow: r.allow, Limit: r.limit, Template: template}
 	if r.actions&actPublish != 0 {
 		b.publish = append(b.publish, e)
 	}
@@ -159,6 +166,7 @@ func (b *builder) add(r *rule, rank int, pattern string) {
 	if r.actions&actUnsubscribe != 0 {
 		b.unsubscribe = append(b.unsubscribe, e)
 	}
+	b.templates = b.templates || template
 	if (r.actions&actPublish != 0) != (r.actions&actSubscribe != 0) {
 		b.differ = true
 	}
@@ -166,7 +174,10 @@ func (b *builder) add(r *rule, rank int, pattern string) {
 
 // over are the patterns on top of those for everybody.
 func (b *builder) over(everybody sets) sets {
-	all := sets{publish: over(b.publish, everybody.publish), unsubscribe: over(b.unsubscribe, everybody.unsubscribe)}
+	all := sets{
+		publish: over(b.publish, everybody.publish), unsubscribe: over(b.unsubscribe, everybody.unsubscribe),
+		templates: b.templates || everybody.templates,
+	}
 	if all.subscribe = all.publish; b.differ || everybody.subscribe != everybody.publish {
 		all.subscribe = over(b.subscribe, everybody.subscribe)
 	}
@@ -204,34 +215,28 @@ func (e *Engine) RuleName(r RuleRef) string {
 // rule is the rule that r > 0 refers to.
 func (e *Engine) rule(r RuleRef) *rule { return &e.rules[r-1] }
 
-// Bind gives the subject of an identity: the rules that can match it, with
-// their templates filled. Identities for which this comes out the same share
-// all of it but themselves. It costs a look at the rules that name the user,
-// the client id or a group of his, and at those that name none of them.
+// Bind gives the subject of an identity: the rules that can match it. Identities
+// for which these are the same share all of it but themselves. It costs a look
+// at the rules that name the user, the client id or a group of his, and at
+// those with a condition that name none of them.
 //
 // The identity's slices and maps are kept and must not change.
 func (e *Engine) Bind(id Identity) *Subject {
 	id.Addr = id.Addr.Unmap().WithZone("")
 	s := &Subject{engine: e, identity: id}
+	if Fits(id.Username) {
+		s.fit |= valueUsername
+	}
+	if Fits(id.ClientID) {
+		s.fit |= valueClientID
+	}
 	b := binding{id: &s.identity, groups: groupsInForce(&s.identity)}
 	if e.memos > 0 {
 		b.memo = make([]int8, e.memos)
 	}
 	matched := e.matching(&b)
-	if e.uses(matched)&valueClientID != 0 {
-		s.bound = e.bind(&b, matched) // nobody shares it, and remembering it costs more than itself
-	} else {
-		s.bound = e.bound.get(e.bindingKey(&b, matched), func() *bound { return e.bind(&b, matched) })
-	}
+	s.bound = e.bound.get(e.bindingKey(&b, matched), func() *bound { return e.bind(&b, matched) })
 	return s
-}
-
-// uses is what the patterns of rules are filled with.
-func (e *Engine) uses(rules []int32) (v values) {
-	for _, i := range rules {
-		v |= e.rules[i].values
-	}
-	return v
 }
 
 // groupsInForce are the groups that rules see.
@@ -274,8 +279,8 @@ func (e *Engine) matching(b *binding) []int32 {
 	return matched
 }
 
-// bindingKey is equal for bindings that come out the same: the same rules, and
-// the same values in their patterns, which hold no client id.
+// bindingKey is equal for bindings that come out the same: the same rules and,
+// where %g stands in one of their patterns, the same values in it.
 func (e *Engine) bindingKey(b *binding, matched []int32) string {
 	key := make([]byte, 0, 64+3*len(matched))
 	if b.id.Standing == Unverified {
@@ -283,9 +288,10 @@ func (e *Engine) bindingKey(b *binding, matched []int32) string {
 	} else {
 		key = append(key, 0)
 	}
-	used := e.uses(matched)
+	var used values
 	for _, i := range matched {
 		key = binary.AppendUvarint(key, uint64(i)+1)
+		used |= e.rules[i].filled
 	}
 	key = append(key, 0)
 	add := func(s string) {
@@ -294,6 +300,9 @@ func (e *Engine) bindingKey(b *binding, matched []int32) string {
 	}
 	if used&valueUsername != 0 {
 		add(b.id.Username)
+	}
+	if used&valueClientID != 0 {
+		add(b.id.ClientID)
 	}
 	if used&valueGroup != 0 {
 		for _, g := range slices.Sorted(slices.Values(b.groups)) {
@@ -322,12 +331,14 @@ func (e *Engine) bind(b *binding, matched []int32) *bound {
 			connect = ruleAt(int(i))
 		}
 		for _, p := range r.patterns {
-			if r.when == nil && p.values == 0 {
-				continue // in shared
-			}
-			filled = p.fill(filled[:0], b)
-			for _, text := range filled {
-				own.add(r, int(i), text)
+			switch {
+			case p.perGroup():
+				filled = p.fill(filled[:0], b)
+				for _, text := range filled {
+					own.add(r, int(i), text, false)
+				}
+			case r.when != nil: // else in shared
+				own.add(r, int(i), p.text, p.values != 0)
 			}
 		}
 	}

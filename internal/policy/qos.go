@@ -71,7 +71,8 @@ func (s *Subject) qosSubscribe(f *filter, v *Verdict, tr *Trace) bool {
 		most, by = q.of(q.perTopic.FirstCovering(f.text))
 	}
 	if s.engine.cfg.ACL.Enabled {
-		if least, k := s.bound.subscribe.Least(f.text); least < most {
+		values := s.values()
+		if least, k := s.bound.subscribe.Least(f.text, &values); least < most {
 			most, by = least, ruleOf(k)
 		}
 	}

@@ -33,6 +33,7 @@ type rule struct {
 	patterns []pattern
 	when     *condition // nil: everybody
 	values   values     // that its patterns are filled with
+	filled   values     // those of patterns with %g, which are filled when bound
 }
 
 // compileRule compiles the i-th rule of the configuration.
@@ -71,6 +72,9 @@ func (e *Engine) compileRule(cfg *config.Rule, i int) (rule, error) {
 			return rule{}, fmt.Errorf("acl rule %q: topic %q: %w", r.label, t, err)
 		}
 		r.values |= p.values
+		if p.perGroup() {
+			r.filled |= p.values
+		}
 		r.patterns = append(r.patterns, p)
 	}
 	r.when = e.compileCondition(&cfg.Match)
@@ -221,6 +225,10 @@ func valueOf(letter byte) values {
 	}
 	return 0
 }
+
+// perGroup reports whether it is a pattern for each group of a client. Such ones
+// are filled when a client is bound, others when a topic is decided.
+func (p pattern) perGroup() bool { return p.values&valueGroup != 0 }
 
 // example is the pattern filled with something harmless.
 func (p pattern) example() string { return p.with("x", "x", "x") }

@@ -1,11 +1,25 @@
 package policy
 
+import "github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/topic"
+
 // Subject is the policy bound to one identity. It is immutable and may be used
 // from many goroutines at once.
 type Subject struct {
 	engine   *Engine
 	identity Identity
 	bound    *bound
+	fit      values // which values of the identity templates are filled with
+}
+
+// values are what stands in templates.
+func (s *Subject) values() (v topic.Values) {
+	if s.fit&valueUsername != 0 {
+		v.Username = s.identity.Username
+	}
+	if s.fit&valueClientID != 0 {
+		v.ClientID = s.identity.ClientID
+	}
+	return v
 }
 
 // Message is what a PUBLISH, a will or a delivery is judged by. Topic is the

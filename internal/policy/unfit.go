@@ -26,9 +26,9 @@ func (e *Engine) Unfit(id *Identity) (Reason, RuleRef) {
 	if e.memos > 0 {
 		b.memo = make([]int8, e.memos)
 	}
-	for _, i := range e.matching(&b) {
+	for _, i := range e.denyTemplates {
 		r := &e.rules[i]
-		if r.allow || r.values&unfit == 0 || !e.opens(int(i)) {
+		if r.values&unfit == 0 || !e.opens(int(i)) || !r.when.holds(&b) {
 			continue
 		}
 		if r.values&unfit&valueClientID != 0 {

@@ -142,6 +142,7 @@ const (
 	RuleDenialsPerMinute
 	RulePacketsPerSecond
 	RuleConnectBytes
+	RuleBufferBytes
 	RuleMaxDeliverySize
 	RuleQoS          // "max-qos": the qos section
 	RuleQoSPerTopic  // "qos.per-topic"
@@ -193,6 +194,7 @@ var builtinNames = [...]string{
 	-RuleDenialsPerMinute:    "denials-per-minute",
 	-RulePacketsPerSecond:    "packets-per-second",
 	-RuleConnectBytes:        "connect-bytes",
+	-RuleBufferBytes:         "buffer-bytes",
 	-RuleMaxDeliverySize:     "max-delivery-size",
 	-RuleQoS:                 "max-qos",
 	-RuleQoSPerTopic:         "qos.per-topic",

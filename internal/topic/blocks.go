@@ -13,6 +13,7 @@ type blocks struct {
 	keys    []Key              // by position
 	wild    [][]uint64         // by level: positions that any level satisfies
 	lits    []map[string][]run // by level and literal: positions that ask for it
+	fills   [][]toFill         // by level: positions that ask for a level to be filled
 	length  [][]uint64         // by number of levels, the last for all greater: positions it fits
 	longer  [][]uint64         // by number of levels: positions that so many or more fit
 	allow   []uint64           // positions that allow
@@ -23,6 +24,18 @@ type blocks struct {
 type run struct {
 	block int
 	bits  uint64
+}
+
+// toFill is a level of templates, with the positions that ask for it.
+type toFill struct {
+	template string
+	runs     []run
+}
+
+// fit is a toFill that a name has at a level.
+type fit struct {
+	level int
+	runs  []run
 }
 
 // blockLevels is the longest pattern that blocks are built for.
@@ -38,6 +51,7 @@ func newBlocks(entries []Entry, depth int) *blocks {
 		keys:    make([]Key, len(entries)),
 		wild:    make([][]uint64, depth),
 		lits:    make([]map[string][]run, depth),
+		fills:   make([][]toFill, depth),
 		length:  make([][]uint64, depth+2),
 		longer:  make([][]uint64, depth+2),
 		allow:   make([]uint64, size),
@@ -49,6 +63,11 @@ func newBlocks(entries []Entry, depth int) *blocks {
 	for i := range b.wild {
 		b.wild[i], b.lits[i] = make([]uint64, size), make(map[string][]run)
 	}
+	type place struct {
+		level    int
+		template string
+	}
+	known := make(map[place]int) // where in fills
 	for i, e := range entries {
 		b.keys[i] = makeKey(e.Rank, e.Allow, e.Limit)
 		block, bit := i/64, uint64(1)<<(i%64)
@@ -66,12 +85,18 @@ func newBlocks(entries []Entry, depth int) *blocks {
 				b.wild[at][block] |= bit
 				continue
 			}
-			runs := b.lits[at][level]
-			if n := len(runs); n > 0 && runs[n-1].block == block {
-				runs[n-1].bits |= bit
-			} else {
-				b.lits[at][level] = append(runs, run{block, bit})
+			if e.Template && holdsPlaceholder(level) {
+				p := place{at, level}
+				k, ok := known[p]
+				if !ok {
+					k = len(b.fills[at])
+					known[p] = k
+					b.fills[at] = append(b.fills[at], toFill{template: level})
+				}
+				b.fills[at][k].runs = withBit(b.fills[at][k].runs, block, bit)
+				continue
 			}
+			b.lits[at][level] = withBit(b.lits[at][level], block, bit)
 		}
 		b.length[at][block] |= bit
 		if tail {
@@ -93,11 +118,25 @@ func newBlocks(entries []Entry, depth int) *blocks {
 	return b
 }
 
+// withBit sets a bit of a sparse set, in ascending order.
+func withBit(runs []run, block int, bit uint64) []run {
+	if n := len(runs); n > 0 && runs[n-1].block == block {
+		runs[n-1].bits |= bit
+		return runs
+	}
+	return append(runs, run{block, bit})
+}
+
 // findLive fills live, with the index's tree: a pattern that is not the first
-// to match its own fresh words is not the first to match any topic.
+// to match its own fresh words is not the first to match any topic. What a
+// template is the first to match depends on who asks: it counts as live.
 func (b *blocks) findLive(x *Index) {
 	var buf [24]string
 	for i, e := range b.entries {
+		if e.Template {
+			b.live[i/64] |= 1 << (i % 64)
+			continue
+		}
 		word := buf[:0]
 		level, rest, more := "", e.Pattern, true
 		for more {
@@ -110,7 +149,7 @@ func (b *blocks) findLive(x *Index) {
 			to = x.depth + 1
 		}
 		for ; len(word) <= to; word = append(word, "+") {
-			if len(word) > 0 && x.tree.firstWord(word) == b.keys[i] {
+			if len(word) > 0 && x.tree.firstWord(word, nil) == b.keys[i] {
 				b.live[i/64] |= 1 << (i % 64)
 				break
 			}
@@ -123,24 +162,39 @@ func blockCount(patterns int) int { return (patterns + 63) / 64 }
 // blockCost bounds the steps of a lookup.
 func blockCost(patterns, depth int) int { return blockCount(patterns) * (depth + 1) }
 
-func (b *blocks) first(name []byte) Key {
+func (b *blocks) first(name []byte, v *Values) Key {
 	var lits [blockLevels][]run
-	levels := 0
+	var buf [4]fit
+	fits, levels := buf[:0], 0
 	for rest, more := name, true; more && levels <= len(b.lits); levels++ {
 		var level []byte
 		if level, rest, more = cutBytes(rest); levels < len(b.lits) {
 			lits[levels] = b.lits[levels][string(level)]
+			fits = appendFits(fits, b.fills[levels], levels, v, level)
 		}
 	}
-	return b.scan(&lits, levels, name[0] == '$')
+	return b.scan(&lits, fits, levels, name[0] == '$')
 }
 
-func (b *blocks) firstWord(word []string) Key {
+func (b *blocks) firstWord(word []string, v *Values) Key {
 	var lits [blockLevels][]run
+	var buf [4]fit
+	fits := buf[:0]
 	for i, level := range word[:min(len(word), len(b.lits))] {
 		lits[i] = b.lits[i][level]
+		fits = appendFits(fits, b.fills[i], i, v, level)
 	}
-	return b.scan(&lits, min(len(word), len(b.lits)+1), hidden(word[0]))
+	return b.scan(&lits, fits, min(len(word), len(b.lits)+1), hidden(word[0]))
+}
+
+// appendFits appends those of fills that a level is.
+func appendFits[L Text](fits []fit, fills []toFill, at int, v *Values, level L) []fit {
+	for i := range fills {
+		if levelIs(fills[i].template, v, level) {
+			fits = append(fits, fit{at, fills[i].runs})
+		}
+	}
+	return fits
 }
 
 // advance is the part of a sparse set in a block; blocks are asked for in
@@ -155,9 +209,21 @@ func advance(l *[]run, block int) uint64 {
 	return 0
 }
 
-// scan looks for the first position that fits at every level. lits are the
-// positions whose literal the name has.
-func (b *blocks) scan(lits *[blockLevels][]run, levels int, onlyLiteral bool) Key {
+// literal is the part in a block of the positions whose literal, filled or not,
+// a name has at a level.
+func literal(lits *[blockLevels][]run, fits []fit, level, block int) uint64 {
+	bits := advance(&lits[level], block)
+	for i := range fits {
+		if fits[i].level == level {
+			bits |= advance(&fits[i].runs, block)
+		}
+	}
+	return bits
+}
+
+// scan looks for the first position that fits at every level. lits and filled
+// are the positions whose literal the name has.
+func (b *blocks) scan(lits *[blockLevels][]run, filled []fit, levels int, onlyLiteral bool) Key {
 	checked := min(levels, len(b.wild))
 	for block, fits := range b.length[levels] {
 		for i := 0; i < checked && fits != 0; i++ {
@@ -165,7 +231,7 @@ func (b *blocks) scan(lits *[blockLevels][]run, levels int, onlyLiteral bool) Ke
 			if i == 0 && onlyLiteral {
 				ok = 0
 			}
-			fits &= ok | advance(&lits[i], block)
+			fits &= ok | literal(lits, filled, i, block)
 		}
 		if fits != 0 {
 			return b.keys[block*64+bits.TrailingZeros64(fits)]
@@ -182,10 +248,12 @@ func (b *blocks) meeting(w *walker) bool {
 		lengths = b.longer[min(len(w.base), last)]
 	}
 	var lits [blockLevels][]run
+	var filled []fit
 	levels := min(len(w.base), len(b.wild))
 	for i, level := range w.base[:levels] {
 		if level != "+" {
 			lits[i] = b.lits[i][level]
+			filled = appendFits(filled, b.fills[i], i, w.values, level)
 		}
 	}
 	onlyLiteral := len(w.base) > 0 && hidden(w.base[0])
@@ -208,11 +276,11 @@ func (b *blocks) meeting(w *walker) bool {
 			if i == 0 && onlyLiteral {
 				ok = 0
 			}
-			fits &= ok | advance(&lits[i], block)
+			fits &= ok | literal(&lits, filled, i, block)
 		}
 		for ; fits != 0; fits &= fits - 1 {
 			i := block*64 + bits.TrailingZeros64(fits)
-			if !w.pattern(b.entries[i].Pattern, b.keys[i]) {
+			if pattern, ok := b.entries[i].filled(w.values); ok && !w.pattern(pattern, b.keys[i]) {
 				return false
 			}
 		}

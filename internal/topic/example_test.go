@@ -12,7 +12,7 @@ func ExampleSet_Decide() {
 		{Pattern: "sensors/+", Rank: 1, Allow: true},
 	})}
 	for _, mode := range []topic.Mode{topic.Strict, topic.Filter} {
-		d := rules.Decide("sensors/#", mode, true)
+		d := rules.Decide("sensors/#", nil, mode, true)
 		fmt.Println(d.Allow, d.Witness)
 	}
 	// Output:

@@ -44,6 +44,9 @@ type Entry struct {
 	Rank    int    // 0 … MaxRank; the lowest that matches wins
 	Allow   bool
 	Limit   byte // 0 … 2, or NoLimit
+	// Template: %u and %c in Pattern stand for what the one who asks is called.
+	// Else they are text.
+	Template bool
 }
 
 // Index finds the first of many patterns that matches. It is immutable. A nil
@@ -61,6 +64,7 @@ type Index struct {
 type graph struct {
 	nodes []node
 	big   map[edge]int32 // literal children of nodes with more than few
+	fills [][]kid        // children below levels to be filled, in the order of their min; 0 is none
 }
 
 // few literal children are searched one by one.
@@ -79,6 +83,7 @@ type kid struct {
 type node struct {
 	kids  []kid // literal levels below, in the order of their min
 	plus  int32 // below "+"
+	fill  int32 // which of fills
 	exact Key   // of the pattern that ends here
 	multi Key   // of the pattern that goes on with "#"
 	min   Key   // least key here and below
@@ -107,6 +112,7 @@ func NewIndex(entries []Entry) *Index {
 	x := &Index{}
 	g := &x.tree
 	g.nodes = make([]node, 1, 2+2*len(entries))
+	g.fills = make([][]kid, 1)
 	g.add()
 	// In the order of ranks, so that a node's kids are in the order of their
 	// least keys.
@@ -180,6 +186,10 @@ func (g *graph) insert(e *Entry) {
 			}
 			at = g.nodes[at].plus
 		default:
+			if e.Template && holdsPlaceholder(level) {
+				at = g.below(at, level)
+				break
+			}
 			next := g.childWord(at, level)
 			if next == 0 {
 				next = g.add()
@@ -202,6 +212,24 @@ func (g *graph) note(at int32, k Key) {
 	} else {
 		n.deny = min(n.deny, k)
 	}
+}
+
+// below is the child for a level to be filled, a new one if there is none.
+func (g *graph) below(parent int32, template string) int32 {
+	at := g.nodes[parent].fill
+	if at == 0 {
+		at = int32(len(g.fills))
+		g.fills = append(g.fills, nil)
+		g.nodes[parent].fill = at
+	}
+	for _, f := range g.fills[at] {
+		if f.label == template {
+			return f.node
+		}
+	}
+	next := g.add()
+	g.fills[at] = append(g.fills[at], kid{template, next})
+	return next
 }
 
 // link adds a literal child.
@@ -260,28 +288,36 @@ func (g *graph) worst(at int32) int {
 	for _, c := range n.kids {
 		most = max(most, g.worst(c.node))
 	}
+	for _, f := range g.fills[n.fill] {
+		most += g.worst(f.node)
+	}
 	return 1 + most + g.worst(n.plus)
 }
 
 // First is the key of the first pattern that matches a valid topic name, None
-// when none does. It does not allocate.
-func (x *Index) First(name []byte) Key {
+// when none does. Templates match nothing. It does not allocate.
+func (x *Index) First(name []byte) Key { return x.first(name, nil) }
+
+func (x *Index) first(name []byte, v *Values) Key {
 	if x == nil || len(name) == 0 {
 		return None
 	}
 	if x.mixed {
-		return x.blocks.first(name)
+		return x.blocks.first(name, v)
 	}
 	if name[0] != '$' {
-		return x.tree.search(root, name, true, None)
+		return x.tree.search(root, name, true, None, v)
 	}
 	// Only the literal child of the root leads to "$" [MQTT-4.7.2-1].
 	level, rest, more := cutBytes(name)
-	at := x.tree.child(root, level)
-	if at == 0 {
-		return None
+	best := None
+	if n := &x.tree.nodes[root]; n.fill != 0 {
+		best = x.tree.searchFills(n.fill, level, rest, more, best, v)
 	}
-	return x.tree.search(at, rest, more, None)
+	if at := x.tree.child(root, level); at != 0 {
+		best = x.tree.search(at, rest, more, best, v)
+	}
+	return best
 }
 
 func cutBytes(s []byte) (level, rest []byte, more bool) {
@@ -294,7 +330,7 @@ func cutBytes(s []byte) (level, rest []byte, more bool) {
 // search is branch and bound over the tree: best is the least key found so far,
 // the branch that can hold a lesser one goes first. more says that levels
 // follow, in rest.
-func (g *graph) search(at int32, rest []byte, more bool, best Key) Key {
+func (g *graph) search(at int32, rest []byte, more bool, best Key, v *Values) Key {
 	for {
 		n := &g.nodes[at]
 		best = min(best, n.multi) // also as the parent
@@ -303,6 +339,9 @@ func (g *graph) search(at int32, rest []byte, more bool, best Key) Key {
 		}
 		var level []byte
 		level, rest, more = cutBytes(rest)
+		if n.fill != 0 {
+			best = g.searchFills(n.fill, level, rest, more, best, v)
+		}
 		literal, plus := int32(0), n.plus
 		if len(n.kids) > 0 {
 			literal = g.child(at, level)
@@ -325,7 +364,7 @@ func (g *graph) search(at int32, rest []byte, more bool, best Key) Key {
 			if g.nodes[plus].min < g.nodes[literal].min {
 				near, far = plus, literal
 			}
-			best = g.search(near, rest, more, best)
+			best = g.search(near, rest, more, best, v)
 			if g.nodes[far].min >= best {
 				return best
 			}
@@ -334,22 +373,35 @@ func (g *graph) search(at int32, rest []byte, more bool, best Key) Key {
 	}
 }
 
+// searchFills is search below the levels to be filled that a level is.
+func (g *graph) searchFills(fills int32, level, rest []byte, more bool, best Key, v *Values) Key {
+	for _, f := range g.fills[fills] {
+		if g.nodes[f.node].min >= best {
+			break // they are in the order of their least keys
+		}
+		if levelIs(f.label, v, level) {
+			best = g.search(f.node, rest, more, best, v)
+		}
+	}
+	return best
+}
+
 // firstWord is First for a word.
-func (x *Index) firstWord(word []string) Key {
+func (x *Index) firstWord(word []string, v *Values) Key {
 	if x == nil || len(word) == 1 && word[0] == "" {
 		return None
 	}
 	if x.mixed {
-		return x.blocks.firstWord(word)
+		return x.blocks.firstWord(word, v)
 	}
-	return x.tree.firstWord(word)
+	return x.tree.firstWord(word, v)
 }
 
-func (g *graph) firstWord(word []string) Key {
-	return g.searchWord(root, word, hidden(word[0]), None)
+func (g *graph) firstWord(word []string, v *Values) Key {
+	return g.searchWord(root, word, hidden(word[0]), None, v)
 }
 
-func (g *graph) searchWord(at int32, word []string, onlyLiteral bool, best Key) Key {
+func (g *graph) searchWord(at int32, word []string, onlyLiteral bool, best Key, v *Values) Key {
 	n := &g.nodes[at]
 	if !onlyLiteral {
 		best = min(best, n.multi)
@@ -358,21 +410,28 @@ func (g *graph) searchWord(at int32, word []string, onlyLiteral bool, best Key) 
 		return min(best, n.exact)
 	}
 	if c := g.childWord(at, word[0]); c != 0 && g.nodes[c].min < best {
-		best = g.searchWord(c, word[1:], false, best)
+		best = g.searchWord(c, word[1:], false, best, v)
+	}
+	for _, f := range g.fills[n.fill] {
+		if g.nodes[f.node].min < best && levelIs(f.label, v, word[0]) {
+			best = g.searchWord(f.node, word[1:], false, best, v)
+		}
 	}
 	if !onlyLiteral && n.plus != 0 && g.nodes[n.plus].min < best {
-		best = g.searchWord(n.plus, word[1:], false, best)
+		best = g.searchWord(n.plus, word[1:], false, best, v)
 	}
 	return best
 }
 
 // FirstCovering is the key of the first pattern that covers a valid filter by
-// itself, None when none does.
-func (x *Index) FirstCovering(filter string) Key {
+// itself, None when none does. Templates cover nothing.
+func (x *Index) FirstCovering(filter string) Key { return x.firstCovering(filter, nil) }
+
+func (x *Index) firstCovering(filter string, v *Values) Key {
 	if x == nil || len(filter) == 0 {
 		return None
 	}
-	c := covering{g: &x.tree, emptyFirst: filter[0] == '/', best: None}
+	c := covering{g: &x.tree, values: v, emptyFirst: filter[0] == '/', best: None}
 	c.search(root, filter, true, 0)
 	return c.best
 }
@@ -380,6 +439,7 @@ func (x *Index) FirstCovering(filter string) Key {
 // covering is one search of FirstCovering.
 type covering struct {
 	g          *graph
+	values     *Values
 	emptyFirst bool // the filter's first level is empty
 	best       Key
 }
@@ -410,6 +470,11 @@ func (c *covering) search(at int32, rest string, more bool, depth int) {
 		return
 	case level != "+":
 		c.search(c.g.childWord(at, level), rest, more, depth+1)
+		for _, f := range c.g.fills[n.fill] {
+			if levelIs(f.label, c.values, level) {
+				c.search(f.node, rest, more, depth+1)
+			}
+		}
 	}
 	if !onlyLiteral {
 		c.search(n.plus, rest, more, depth+1)

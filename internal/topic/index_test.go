@@ -59,10 +59,14 @@ func apart(n int) []Entry {
 }
 
 func TestFirstDoesNotAllocate(t *testing.T) {
-	for name, entries := range map[string][]Entry{"few": perDevice(10), "many": perDevice(10_000), "mixed": everyMix(8)} {
+	v := &Values{Username: "devices", ClientID: "1"}
+	own := []Entry{{Pattern: "%u/%c/data/temperature", Template: true}, {Pattern: "+/%c/status", Template: true}}
+	for name, entries := range map[string][]Entry{
+		"few": perDevice(10), "many": perDevice(10_000), "mixed": everyMix(8), "templates": own, "mixed with templates": append(everyMix(8), own...),
+	} {
 		s := Set{Shared: NewIndex(entries), Own: NewIndex(perDevice(3))}
 		topic := []byte("devices/1/data/temperature")
-		if n := testing.AllocsPerRun(100, func() { s.Allows(topic) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { s.Allows(topic, v) }); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
 		}
 	}
@@ -92,6 +96,56 @@ func TestStepsAreBounded(t *testing.T) {
 	} {
 		if got := NewIndex(tc.entries).Steps(); got > tc.most {
 			t.Errorf("%s: up to %d steps, want at most %d", tc.name, got, tc.most)
+		}
+	}
+}
+
+func TestTemplateLevels(t *testing.T) {
+	for _, tc := range []struct {
+		template, level string
+		want            bool
+	}{
+		{"%u", "bob", true},
+		{"%u", "bo", false},
+		{"%u", "bobs", false},
+		{"%u", "%u", false},
+		{"%c", "x-1", true},
+		{"dev-%c", "dev-x-1", true},
+		{"dev-%c", "dev-", false},
+		{"%u-%c", "bob-x-1", true},
+		{"%u-%c", "bob-x-12", false},
+		{"%c%c", "x-1x-1", true},
+		{"100%", "100%", true},
+		{"%d-%u", "%d-bob", true},
+		{"%%u", "%bob", true},
+		{"a%u", "bob", false},
+	} {
+		v := &Values{Username: "bob", ClientID: "x-1"}
+		if got := levelIs(tc.template, v, tc.level); got != tc.want {
+			t.Errorf("%q is %q: %v", tc.template, tc.level, got)
+		}
+		if got, ok := fill(tc.template, v); !ok || (got == tc.level) != tc.want {
+			t.Errorf("%q filled is %q", tc.template, got)
+		}
+		if holdsPlaceholder(tc.template) {
+			if levelIs(tc.template, nil, tc.level) || levelIs(tc.template, &Values{}, tc.level) {
+				t.Errorf("%q without values is %q", tc.template, tc.level)
+			}
+			if _, ok := fill(tc.template, &Values{}); ok {
+				t.Errorf("%q is filled with nothing", tc.template)
+			}
+		}
+	}
+}
+
+// TestPlaceholdersAsText: what is no template may hold %u, as a name of a group
+// does that was put into one.
+func TestPlaceholdersAsText(t *testing.T) {
+	s := Set{Shared: NewIndex([]Entry{{Pattern: "a/%u", Allow: true}}), Few: []Entry{{Pattern: "b/%u", Allow: true, Rank: 1}}}
+	v := &Values{Username: "bob"}
+	for name, want := range map[string]bool{"a/%u": true, "b/%u": true, "a/bob": false, "b/bob": false} {
+		if got, _ := s.Allows([]byte(name), v); got != want {
+			t.Errorf("%s: allowed %v", name, got)
 		}
 	}
 }
@@ -137,7 +191,7 @@ func BenchmarkFirst(b *testing.B) {
 			b.ReportMetric(float64(s.Shared.Steps()), "steps-at-most")
 			i := 0
 			for b.Loop() {
-				s.First(topics[i&63])
+				s.First(topics[i&63], nil)
 				i++
 			}
 		})
@@ -189,7 +243,7 @@ func BenchmarkDecide(b *testing.B) {
 				s := Set{Shared: NewIndex(bc.entries)}
 				b.ReportAllocs()
 				for b.Loop() {
-					s.Decide(bc.filter, mode, false)
+					s.Decide(bc.filter, nil, mode, false)
 				}
 			})
 		}

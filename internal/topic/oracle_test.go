@@ -163,10 +163,47 @@ func randomPattern(r *rand.Rand) string {
 	return p
 }
 
-// randomSet deals entries to two indexes and gives some of them blocks by force.
-func randomSet(r *rand.Rand, entries []Entry) *Set {
-	var parts [2][]Entry
+// randomValues are such that templates stand for patterns of the oracle; some
+// are missing.
+func randomValues(r *rand.Rand) *Values {
+	pick := func(of ...string) string { return of[r.IntN(len(of))] }
+	return &Values{Username: pick("a", "s", "b", ""), ClientID: pick("b", "a", "")}
+}
+
+// templates are entries that come out the same once they are filled: some
+// levels stand as placeholders, and there are some that stand for nothing.
+func templates(r *rand.Rand, entries []Entry, v *Values) []Entry {
+	var all []Entry
 	for _, e := range entries {
+		if r.IntN(2) == 0 {
+			e.Template = true
+			levels := strings.Split(e.Pattern, "/")
+			for i, level := range levels {
+				switch bare := strings.TrimPrefix(level, "$"); {
+				case bare == "" || r.IntN(4) == 0:
+				case bare == v.Username:
+					levels[i] = strings.Replace(level, bare, "%u", 1)
+				case bare == v.ClientID:
+					levels[i] = strings.Replace(level, bare, "%c", 1)
+				}
+			}
+			e.Pattern = strings.Join(levels, "/")
+		}
+		all = append(all, e)
+		if missing := map[bool]string{true: "%u", false: "%c"}[v.Username == ""]; (v.Username == "" || v.ClientID == "") && r.IntN(3) == 0 {
+			e.Pattern, e.Template = []string{missing, missing + "/#", "+/" + missing, "a" + missing + "/b"}[r.IntN(4)], true
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// randomSet deals entries to two indexes and gives some of them blocks by force.
+// It is asked with the values.
+func randomSet(r *rand.Rand, entries []Entry) (*Set, *Values) {
+	v := randomValues(r)
+	var parts [2][]Entry
+	for _, e := range templates(r, entries, v) {
 		i := r.IntN(2)
 		parts[i] = append(parts[i], e)
 	}
@@ -180,7 +217,7 @@ func randomSet(r *rand.Rand, entries []Entry) *Set {
 			x.blocks.findLive(x)
 		}
 	}
-	return s
+	return s, v
 }
 
 func sorted(entries []Entry) []Entry {

@@ -30,10 +30,10 @@ func (s *Set) indexed() *Set {
 
 // First is the key of the pattern that decides a topic name, None when the
 // default does. It does not allocate.
-func (s *Set) First(name []byte) Key {
-	first := s.Shared.First(name)
+func (s *Set) First(name []byte, v *Values) Key {
+	first := s.Shared.first(name, v)
 	if s.Own != nil {
-		return min(first, s.Own.First(name))
+		return min(first, s.Own.first(name, v))
 	}
 	for i := range s.Few {
 		e := &s.Few[i]
@@ -41,7 +41,7 @@ func (s *Set) First(name []byte) Key {
 		if k >= first {
 			break
 		}
-		if Match(e.Pattern, name) {
+		if e.matches(name, v) {
 			return k
 		}
 	}
@@ -50,8 +50,8 @@ func (s *Set) First(name []byte) Key {
 
 // Allows is the decision about a topic name, with what decided. It does not
 // allocate.
-func (s *Set) Allows(name []byte) (bool, Key) {
-	k := s.First(name)
+func (s *Set) Allows(name []byte, v *Values) (bool, Key) {
+	k := s.First(name, v)
 	if k == None {
 		return s.Default && len(name) > 0 && name[0] != '$', None
 	}
@@ -59,22 +59,23 @@ func (s *Set) Allows(name []byte) (bool, Key) {
 }
 
 // FirstCovering is the key of the first pattern that covers a filter by itself.
-func (s *Set) FirstCovering(filter string) Key {
-	first := min(s.Shared.FirstCovering(filter), s.Own.FirstCovering(filter))
+func (s *Set) FirstCovering(filter string, v *Values) Key {
+	first := min(s.Shared.firstCovering(filter, v), s.Own.firstCovering(filter, v))
 	for i := range s.Few {
-		if e := &s.Few[i]; Covers(e.Pattern, filter) {
+		e := &s.Few[i]
+		if pattern, ok := e.filled(v); ok && Covers(pattern, filter) {
 			return min(first, makeKey(e.Rank, e.Allow, e.Limit))
 		}
 	}
 	return first
 }
 
-func (s *Set) firstWord(word []string) Key {
-	return min(s.Shared.firstWord(word), s.Own.firstWord(word))
+func (s *Set) firstWord(word []string, v *Values) Key {
+	return min(s.Shared.firstWord(word, v), s.Own.firstWord(word, v))
 }
 
-func (s *Set) allowsWord(word []string) (bool, Key) {
-	k := s.firstWord(word)
+func (s *Set) allowsWord(word []string, v *Values) (bool, Key) {
+	k := s.firstWord(word, v)
 	if k == None {
 		return s.Default && !hidden(word[0]), None
 	}
@@ -109,10 +110,10 @@ type Decision struct {
 // Decide decides a valid filter, without $share, over all topics that it
 // matches. The decision is exact. It costs a walk over the patterns that meet
 // the filter and that could change the decision, and a lookup for each.
-func (s *Set) Decide(filter string, mode Mode, witness bool) Decision {
+func (s *Set) Decide(filter string, v *Values, mode Mode, witness bool) Decision {
 	s = s.indexed()
 	var buf words
-	w := walker{set: s}
+	w := walker{set: s, values: v}
 	w.begin(filter, 0, &buf)
 	// The decision is settled by one topic: a refused one (strict) or an allowed
 	// one (filter). Every topic t that the filter matches is decided as the word
@@ -124,7 +125,7 @@ func (s *Set) Decide(filter string, mode Mode, witness bool) Decision {
 	found, first := None, -1
 	settled := false
 	for d := w.from; d <= w.to; d++ {
-		allow, k := s.allowsWord(w.plain(d))
+		allow, k := s.allowsWord(w.plain(d), v)
 		if first < 0 {
 			first, found = d, k
 		}
@@ -139,7 +140,7 @@ func (s *Set) Decide(filter string, mode Mode, witness bool) Decision {
 	if !settled {
 		w.allow, w.deny = settles, !settles
 		w.visit = func(word []string, _ Key) bool {
-			allow, k := s.allowsWord(word)
+			allow, k := s.allowsWord(word, v)
 			if allow != settles {
 				return true
 			}
@@ -153,7 +154,7 @@ func (s *Set) Decide(filter string, mode Mode, witness bool) Decision {
 		if result == nil {
 			result = w.plain(first)
 		}
-		d.Witness = s.render(result, filter)
+		d.Witness = s.render(result, filter, v)
 	}
 	return d
 }
@@ -161,20 +162,20 @@ func (s *Set) Decide(filter string, mode Mode, witness bool) Decision {
 // Least is the least Limit of the allowing patterns that decide some topic
 // that the filter matches, with the pattern's key; NoLimit and None when none
 // of them has a limit.
-func (s *Set) Least(filter string) (limit byte, key Key) {
+func (s *Set) Least(filter string, v *Values) (limit byte, key Key) {
 	s = s.indexed()
 	limit, key = NoLimit, None
 	if s.lowest() == NoLimit {
 		return limit, key
 	}
 	var buf words
-	w := walker{set: s, allow: true, limited: true, limit: NoLimit, most: None}
+	w := walker{set: s, values: v, allow: true, limited: true, limit: NoLimit, most: None}
 	w.begin(filter, 0, &buf)
 	for i := range w.under {
 		w.under[i] = None
 	}
 	w.visit = func(word []string, k Key) bool {
-		if k.Limit() < limit && s.firstWord(word) == k {
+		if k.Limit() < limit && s.firstWord(word, v) == k {
 			limit, key = k.Limit(), k
 			w.limit = limit
 		}
@@ -205,16 +206,16 @@ func (s *Set) lowest() byte {
 //
 // It is for questions about all topics that a client may publish, asked once in
 // a while.
-func (s *Set) EachMeeting(filter string, depth int, everything bool, visit func(word Word, key Key) bool) {
+func (s *Set) EachMeeting(filter string, v *Values, depth int, everything bool, visit func(word Word, key Key) bool) {
 	s = s.indexed()
 	var buf words
-	w := walker{set: s, allow: true, everything: everything, most: None}
+	w := walker{set: s, values: v, allow: true, everything: everything, most: None}
 	w.begin(filter, depth, &buf)
 	for i := range w.under {
 		w.under[i] = None
 	}
 	ask := func(word []string, _ Key) bool {
-		if allow, k := s.allowsWord(word); allow {
+		if allow, k := s.allowsWord(word, v); allow {
 			return visit(word, k)
 		}
 		return true
@@ -232,23 +233,30 @@ func (s *Set) EachMeeting(filter string, depth int, everything bool, visit func(
 type Word []string
 
 // FirstWord is First for a word.
-func (x *Index) FirstWord(w Word) Key { return x.firstWord(w) }
+func (x *Index) FirstWord(w Word) Key { return x.firstWord(w, nil) }
 
 // render writes a word as a topic, with fresh levels that neither s nor the
 // filter mentions.
-func (s *Set) render(word []string, filter string) string {
+func (s *Set) render(word []string, filter string, v *Values) string {
 	return render(word, func(level string) bool {
-		return !s.Shared.mentions(level) && !s.Own.mentions(level) && !mentions(filter, level)
+		return !s.Shared.mentions(level, v) && !s.Own.mentions(level, v) && !mentions(filter, level)
 	})
 }
 
-func (x *Index) mentions(level string) bool {
+func (x *Index) mentions(level string, v *Values) bool {
 	if x == nil {
 		return false
 	}
 	for i := range x.tree.nodes {
 		if x.tree.childWord(int32(i), level) != 0 {
 			return true
+		}
+	}
+	for _, fills := range x.tree.fills {
+		for _, f := range fills {
+			if levelIs(f.label, v, level) {
+				return true
+			}
 		}
 	}
 	return false

@@ -14,7 +14,7 @@ func TestDecideAgainstEveryTopic(t *testing.T) {
 	granted := map[bool]int{}
 	for range n {
 		entries := randomEntries(r, 6)
-		s := randomSet(r, entries)
+		s, v := randomSet(r, entries)
 		o := newOracle(s, entries)
 		filter := randomPattern(r)
 		matches := *oracleMatches[filter]
@@ -24,7 +24,7 @@ func TestDecideAgainstEveryTopic(t *testing.T) {
 			if mode == Filter {
 				want = !matches.and(o.allowed).empty()
 			}
-			got := s.Decide(filter, mode, true)
+			got := s.Decide(filter, v, mode, true)
 			granted[got.Allow]++
 			if got.Allow != want {
 				t.Fatalf("filter %q mode %v over %+v default %v: got %+v, want %v", filter, mode, entries, s.Default, got, want)
@@ -32,12 +32,12 @@ func TestDecideAgainstEveryTopic(t *testing.T) {
 			if !Match(filter, got.Witness) {
 				t.Fatalf("filter %q mode %v over %+v: witness %q is not matched by it", filter, mode, entries, got.Witness)
 			}
-			allow, key := s.Allows([]byte(got.Witness))
+			allow, key := s.Allows([]byte(got.Witness), v)
 			if allow != got.Allow || key != got.Key {
 				t.Fatalf("filter %q mode %v over %+v default %v: witness %q is %v by %v, the decision is %v by %v",
 					filter, mode, entries, s.Default, got.Witness, allow, key, got.Allow, got.Key)
 			}
-			if quiet := s.Decide(filter, mode, false); quiet.Allow != got.Allow || quiet.Key != got.Key || quiet.Witness != "" {
+			if quiet := s.Decide(filter, v, mode, false); quiet.Allow != got.Allow || quiet.Key != got.Key || quiet.Witness != "" {
 				t.Fatalf("filter %q mode %v over %+v: without witness %+v, with it %+v", filter, mode, entries, quiet, got)
 			}
 		}
@@ -48,7 +48,7 @@ func TestDecideAgainstEveryTopic(t *testing.T) {
 				least = min(least, e.Limit)
 			}
 		}
-		if got, key := s.Least(filter); got != least || got != key.Limit() {
+		if got, key := s.Least(filter, v); got != least || got != key.Limit() {
 			t.Fatalf("least limit of %q over %+v: got %d by %v, want %d", filter, entries, got, key, least)
 		}
 
@@ -58,14 +58,14 @@ func TestDecideAgainstEveryTopic(t *testing.T) {
 				cover = min(cover, makeKey(e.Rank, e.Allow, e.Limit))
 			}
 		}
-		if got := s.FirstCovering(filter); got != cover {
+		if got := s.FirstCovering(filter, v); got != cover {
 			t.Fatalf("first that covers %q over %+v: got %v, want %v", filter, entries, got, cover)
 		}
 
 		for range 8 {
 			i := r.IntN(len(oracleTopics))
 			name := oracleTopics[i]
-			if allow, key := s.Allows([]byte(name)); allow != o.allowed.has(i) || key != o.first(i) {
+			if allow, key := s.Allows([]byte(name), v); allow != o.allowed.has(i) || key != o.first(i) {
 				t.Fatalf("topic %q over %+v default %v: got %v by %v, want %v by %v",
 					name, entries, s.Default, allow, key, o.allowed.has(i), o.first(i))
 			}
@@ -82,7 +82,7 @@ func TestEachMeetingReachesEveryDecider(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 2))
 	for range cases(t, 5_000) / 10 {
 		entries := randomEntries(r, 6)
-		s := randomSet(r, entries)
+		s, v := randomSet(r, entries)
 		o := newOracle(s, entries)
 		filter := randomPattern(r)
 		want := map[Key]bool{}
@@ -100,8 +100,8 @@ func TestEachMeetingReachesEveryDecider(t *testing.T) {
 			}
 		}
 		got := map[Key]bool{}
-		s.EachMeeting(filter, r.IntN(3), true, func(w Word, k Key) bool {
-			if k != s.indexed().firstWord(w) {
+		s.EachMeeting(filter, v, r.IntN(3), true, func(w Word, k Key) bool {
+			if k != s.indexed().firstWord(w, v) {
 				t.Fatalf("filter %q over %+v: word %q shown with key %v", filter, entries, w, k)
 			}
 			got[k] = true
@@ -150,11 +150,11 @@ func TestDecide(t *testing.T) {
 				tc.entries[i].Rank = i
 			}
 			s := Set{Own: NewIndex(tc.entries), Default: tc.allowByDefault}
-			strict := s.Decide(tc.filter, Strict, true)
+			strict := s.Decide(tc.filter, nil, Strict, true)
 			if strict.Allow != tc.strict || strict.Witness != tc.strictWitness {
 				t.Errorf("strict %q: got %v with witness %q, want %v with %q", tc.filter, strict.Allow, strict.Witness, tc.strict, tc.strictWitness)
 			}
-			if some := s.Decide(tc.filter, Filter, true); some.Allow != tc.some {
+			if some := s.Decide(tc.filter, nil, Filter, true); some.Allow != tc.some {
 				t.Errorf("filter %q: got %v with witness %q, want %v", tc.filter, some.Allow, some.Witness, tc.some)
 			}
 		})

@@ -11,9 +11,10 @@ type words struct {
 
 // walker visits the words in which patterns of a set meet a filter.
 type walker struct {
-	set  *Set
-	base []string // the filter's levels without "#"
-	tail bool     // the filter ends in "#"
+	set    *Set
+	values *Values
+	base   []string // the filter's levels without "#"
+	tail   bool     // the filter ends in "#"
 	// The depths at which the filter has words that can differ: beyond the
 	// longest pattern all are alike, and one stands for them.
 	from, to int
@@ -170,24 +171,40 @@ func (w *walker) node(g *graph, at int32, dead Key) bool {
 		if c := g.childWord(at, level); c != 0 && !w.below(g, c, level, dead) {
 			return false
 		}
+		for _, f := range g.fills[n.fill] {
+			w.left--
+			if levelIs(f.label, w.values, level) && !w.below(g, f.node, level, dead) {
+				return false
+			}
+		}
 	} else {
 		for _, c := range n.kids {
 			if g.nodes[c.node].min >= w.most {
 				break // kids are in the order of their least keys
 			}
-			w.left-- // also for those that nothing is looked for in
-			if depth == 0 && hidden(c.label) {
-				if w.everything && !w.below(g, c.node, c.label, None) {
-					return false
-				}
-				continue
+			if !w.beside(g, c.node, c.label, dead) {
+				return false
 			}
-			if !w.below(g, c.node, c.label, dead) {
+		}
+		for _, f := range g.fills[n.fill] {
+			if g.nodes[f.node].min >= w.most {
+				break // as the kids
+			}
+			if label, ok := fill(f.label, w.values); ok && !w.beside(g, f.node, label, dead) {
 				return false
 			}
 		}
 	}
 	return !wild || n.plus == 0 || w.below(g, n.plus, level, dead)
+}
+
+// beside visits a child with a literal, where the filter has a wildcard.
+func (w *walker) beside(g *graph, at int32, level string, dead Key) bool {
+	w.left-- // also for those that nothing is looked for in
+	if len(w.word) == 0 && hidden(level) {
+		return !w.everything || w.below(g, at, level, None)
+	}
+	return w.below(g, at, level, dead)
 }
 
 // below visits a child, whose level in the meet is level.
