@@ -4,7 +4,9 @@
 // what CPU time each costs, side by side with two agents that answer allow
 // without looking, in turns in one run. The null agent finds the id in a
 // message and no more; the reading agent reads the event with encoding/json
-// first (over gRPC, which decodes anyway, they are the same).
+// first (over gRPC, which decodes anyway, they are the same). With --library a
+// third one takes part over v2: the proxy's own agent library, in Rust, which
+// test/interop builds (cargo build --release --bin null).
 //
 //	go run ./bench/agent            the table of docs/benchmarks.md: four minutes
 //	go run ./bench/agent --smoke    a few seconds: does it still work?
@@ -38,16 +40,17 @@ const (
 
 // way is one of the ways to reach an agent.
 type way struct {
-	name string
-	run  func(*server, time.Duration) (decisions int, err error)
+	name    string
+	library bool // the library's agent serves it
+	run     func(*server, time.Duration) (decisions int, err error)
 }
 
 var ways = []way{
-	{"v2 JSON, coalesced writes", func(s *server, d time.Duration) (int, error) { return overSocket(s.socket, v2, true, d) }},
-	{"v2 JSON, one write a frame", func(s *server, d time.Duration) (int, error) { return overSocket(s.socket, v2, false, d) }},
-	{"v1, one event a connection", func(s *server, d time.Duration) (int, error) { return overSocket(s.socket, v1, false, d) }},
-	{"gRPC v1", func(s *server, d time.Duration) (int, error) { return overGRPC(s.grpc, v1, d) }},
-	{"gRPC v2 (cannot enforce)", func(s *server, d time.Duration) (int, error) { return overGRPC(s.grpc, v2, d) }},
+	{"v2 JSON, coalesced writes", true, func(s *server, d time.Duration) (int, error) { return overSocket(s.socket, v2, true, d) }},
+	{"v2 JSON, one write a frame", true, func(s *server, d time.Duration) (int, error) { return overSocket(s.socket, v2, false, d) }},
+	{"v1, one event a connection", false, func(s *server, d time.Duration) (int, error) { return overSocket(s.socket, v1, false, d) }},
+	{"gRPC v1", false, func(s *server, d time.Duration) (int, error) { return overGRPC(s.grpc, v1, d) }},
+	{"gRPC v2 (cannot enforce)", false, func(s *server, d time.Duration) (int, error) { return overGRPC(s.grpc, v2, d) }},
 }
 
 func main() {
@@ -58,13 +61,14 @@ func main() {
 	rounds := flag.Int("rounds", 7, "`number` of turns that each agent gets")
 	duration := flag.Duration("duration", 2*time.Second, "of a turn")
 	program := flag.String("agent", "", "`path` of the program; not given: it is built")
+	library := flag.String("library", "", "`path` of the agent on the proxy's library")
 	conf := flag.String("config", filepath.Join("bench", "conf", "agent.json"), "its `configuration`")
 	smoke := flag.Bool("smoke", false, "one short turn each")
 	flag.Parse()
 	if *smoke {
 		*rounds, *duration = 1, 200*time.Millisecond
 	}
-	fail(run(*program, *conf, *rounds, *duration))
+	fail(run(*program, *library, *conf, *rounds, *duration))
 }
 
 func fail(err error) {
@@ -81,11 +85,18 @@ type server struct {
 	socket, grpc string
 }
 
-// start starts an agent and waits for its doors.
-func start(name, dir, grpc, path string, args ...string) (*server, error) {
-	s := &server{name: name, socket: filepath.Join(dir, name+".sock"), grpc: grpc}
+// start starts an agent with SOCKET and, if it serves that, GRPC replaced in
+// its arguments, and waits for its doors.
+func start(name, dir, path string, args ...string) (*server, error) {
+	s := &server{name: name, socket: filepath.Join(dir, name+".sock")}
 	for i, a := range args {
-		args[i] = strings.NewReplacer("SOCKET", s.socket, "GRPC", grpc).Replace(a)
+		switch a {
+		case "SOCKET":
+			args[i] = s.socket
+		case "GRPC":
+			s.grpc = freeAddr()
+			args[i] = s.grpc
+		}
 	}
 	s.cmd = exec.Command(path, args...)
 	log, err := os.Create(filepath.Join(dir, name+".log"))
@@ -158,7 +169,7 @@ func (s *server) measure(w way, d time.Duration) (turn, error) {
 	return turn{float64(n) / took.Seconds(), float64(after-before) / 1e3 / float64(n)}, nil
 }
 
-func run(program, conf string, rounds int, duration time.Duration) error {
+func run(program, library, conf string, rounds int, duration time.Duration) error {
 	dir, err := os.MkdirTemp("", "bench-agent-")
 	if err != nil {
 		return err
@@ -174,25 +185,32 @@ func run(program, conf string, rounds int, duration time.Duration) error {
 	if err != nil {
 		return err
 	}
-	servers := make([]*server, 3)
-	for i, args := range [][]string{
+	commands := [][]string{
+		{"agent", program, "--socket", "SOCKET", "--grpc-address", "GRPC", "--config", conf, "--log-level", "error"},
 		{"null", self, "null", "SOCKET", "GRPC"},
 		{"reading", self, "reading", "SOCKET", "GRPC"},
-		{"agent", program, "--socket", "SOCKET", "--grpc-address", "GRPC", "--config", conf, "--log-level", "error"},
-	} {
-		s, err := start(args[0], dir, freeAddr(), args[1], args[2:]...)
+	}
+	if library != "" {
+		commands = append(commands, []string{"library", library, "SOCKET"})
+	}
+	servers := make([]*server, len(commands))
+	for i, c := range commands {
+		s, err := start(c[0], dir, c[1], c[2:]...)
 		if err != nil {
 			return err
 		}
 		defer s.stop()
 		servers[i] = s
 	}
-	table := tabwriter.NewWriter(os.Stdout, 0, 8, 1, ' ', 0)
-	fmt.Fprintln(table, "CPU a decision\tnull\treading\tagent\tto null\tto reading\tdecisions/s: null\treading\tagent")
+	table := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(table, "\t\tCPU a decision\tagent's, ratio\tdecisions/s")
 	for _, w := range ways {
 		all := make([][]turn, len(servers))
 		for range rounds {
 			for i, s := range servers {
+				if s.grpc == "" && !w.library {
+					continue
+				}
 				t, err := s.measure(w, duration)
 				if err != nil {
 					return err
@@ -200,18 +218,15 @@ func run(program, conf string, rounds int, duration time.Duration) error {
 				all[i] = append(all[i], t)
 			}
 		}
-		fmt.Fprint(table, w.name)
-		for i := range servers {
-			fmt.Fprintf(table, "\t%.2f µs", median(rounds, func(r int) float64 { return all[i][r].cost })[1])
+		for i, s := range servers {
+			if len(all[i]) == 0 {
+				continue
+			}
+			cost := median(rounds, func(r int) float64 { return all[i][r].cost })
+			rate := median(rounds, func(r int) float64 { return all[i][r].rate })
+			ratio := median(rounds, func(r int) float64 { return all[0][r].cost / all[i][r].cost })
+			fmt.Fprintf(table, "%s\t%s\t%.2f µs\t%.2f (%.2f–%.2f)\t%.0f\n", w.name, s.name, cost[1], ratio[1], ratio[0], ratio[2], rate[1])
 		}
-		for i := range 2 {
-			v := median(rounds, func(r int) float64 { return all[2][r].cost / all[i][r].cost })
-			fmt.Fprintf(table, "\t%.2f (%.2f–%.2f)", v[1], v[0], v[2])
-		}
-		for i := range servers {
-			fmt.Fprintf(table, "\t%.0f", median(rounds, func(r int) float64 { return all[i][r].rate })[1])
-		}
-		fmt.Fprintln(table)
 	}
 	return table.Flush()
 }
