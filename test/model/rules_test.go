@@ -308,15 +308,22 @@ func (p *rules) text() string {
 	return string(b)
 }
 
-var compiled sync.Map // text → *rules, with engine and grants
+// compiled are the engines of some texts: of the last few thousand, or an hour's
+// run would need gigabytes for them.
+var compiled = struct {
+	sync.Mutex
+	engines map[string]*policy.Engine
+}{engines: map[string]*policy.Engine{}}
+
+const mostCompiled = 4096
 
 // compile finds or builds the engine.
 func (p *rules) compile() *rules {
 	text := p.text()
-	if v, ok := compiled.Load(text); ok {
-		q := v.(*rules)
-		p.engine = q.engine
-		p.grants = map[string]bool{}
+	p.grants = map[string]bool{}
+	compiled.Lock()
+	defer compiled.Unlock()
+	if p.engine = compiled.engines[text]; p.engine != nil {
 		return p
 	}
 	cfg, _, err := config.Parse("model.json", "", []byte(text), func(string) (string, bool) { return "", false })
@@ -326,8 +333,10 @@ func (p *rules) compile() *rules {
 	if p.engine, err = policy.Compile(cfg); err != nil {
 		panic(fmt.Sprintf("configuration %s: %v", text, err))
 	}
-	p.grants = map[string]bool{}
-	compiled.Store(text, &rules{engine: p.engine})
+	if len(compiled.engines) == mostCompiled {
+		clear(compiled.engines)
+	}
+	compiled.engines[text] = p.engine
 	return p
 }
 
