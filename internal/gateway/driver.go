@@ -213,8 +213,9 @@ func (d *driver) admit(l *local, grant auth.Grant) {
 
 func (d *driver) local() *local { return d.sides[mqtt.Client].Local().(*local) }
 
-// connect asks for a broker.
+// connect asks for a broker: the client was admitted.
 func (d *driver) connect() {
+	d.sides[mqtt.Client].Vouch()
 	id := ""
 	if c := d.s.Connect(); c != nil {
 		id = c.ClientID
@@ -291,6 +292,9 @@ func (d *driver) Closed(c netloop.Conn, err error) {
 		d.s.Lost(now, side, fx)
 	case errors.Is(err, netloop.ErrStalled):
 		d.s.End(now, session.End{Cause: session.CauseStalled, Rule: policy.RuleNone}, fx)
+	case errors.Is(err, netloop.ErrBufferBytes):
+		d.refused(crowded.Reason, crowded.Rule)
+		d.s.End(now, crowded, fx)
 	case errors.Is(err, netloop.ErrPanic):
 		d.s.End(now, session.End{Cause: session.CauseInternal, Rule: policy.RuleNone}, fx)
 	case errors.Is(err, netloop.ErrClosed):
@@ -308,6 +312,7 @@ func (d *driver) Closed(c netloop.Conn, err error) {
 // The ends that we cause.
 var (
 	revoked  = session.End{Cause: session.CausePolicy, Reason: policy.ReasonNotAllowed, Rule: policy.RuleRevoked}
+	crowded  = session.End{Cause: session.CauseStalled, Reason: policy.ReasonLimit, Rule: policy.RuleBufferBytes}
 	draining = session.End{Cause: session.CauseDrain, Reason: policy.ReasonDraining, Rule: policy.RuleDrain}
 )
 

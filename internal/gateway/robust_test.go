@@ -130,6 +130,64 @@ func TestBufferBytes(t *testing.T) {
 	})
 }
 
+// A few that have us keep all of buffer-bytes hold up nobody's ordinary packets,
+// and not for long those that need more; in the end they go, and the audit says
+// why. Strangers alone cannot use it up.
+func TestBufferBytesOfAFew(t *testing.T) {
+	overAll(t, func(t *testing.T, transport string) {
+		const most = 1 << 20
+		r, s := serveScript(t, transport, `{`+devRules+`, "gateway": {"write-stall-secs": 1}, "general": {"limits": {"buffer-bytes": 1048576}}}`)
+		stranger := testkit.Connect(mqtt.V311, "s", testkit.User(strings.Repeat("u", 65_000)), testkit.Password(strings.Repeat("p", 60_000)))
+		for range 8 {
+			send(t, r.dialTCP(), stranger[:len(stranger)-10])
+		}
+		testkit.Eventually(t, "the strangers' part is used up", func() bool { return r.g.Stats().BufferBytes >= most/4 })
+		victim, up := r.open(t, s, "victim")
+		var filters []string
+		for i := range 1000 {
+			filters = append(filters, fmt.Sprintf("dev/%0100d", i))
+		}
+		large := testkit.Subscribe(mqtt.V311, 1, filters...)
+		send(t, victim, large[:50_000])
+		testkit.Eventually(t, "half of it is kept", func() bool { return r.g.Stats().BufferBytes >= most/4+50_000 })
+		send(t, victim, large[50_000:])
+		expect(t, "the victim's broker", up, large)
+		if n := r.g.Stats().BufferBytes; n > most {
+			t.Errorf("strangers have us keep %d bytes", n)
+		}
+		part := append([]byte{0x82, 0xC0, 0x96, 0x31}, make([]byte, 500_000)...) // of a SUBSCRIBE of 805,696 bytes
+		for i := range 4 {
+			c, _ := r.open(t, s, fmt.Sprint("greedy", i))
+			go func() { // ends with the connection
+				_, _ = c.Write(part)
+			}()
+		}
+		testkit.Eventually(t, "the bytes are used up", func() bool { return r.g.Stats().BufferBytes >= most })
+		connect := testkit.Connect(mqtt.V311, "late")
+		late := r.dialTCP()
+		send(t, late, connect[:5])
+		send(t, late, connect[5:])
+		expect(t, "broker", s.accept(), connect)
+		large = testkit.Subscribe(mqtt.V311, 2, filters...)
+		send(t, victim, large)
+		expect(t, "the victim's broker", up, large)
+		found := map[string]bool{}
+		testkit.Eventually(t, "the audit says why", func() bool {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			for _, e := range r.events {
+				if e.Rule == "buffer-bytes" && e.Reason == "limit-exceeded" && e.Decision == "close" {
+					found[e.Event] = true
+				}
+			}
+			return len(found) >= 2
+		})
+		if !found["mqtt,blocked,limit-exceeded"] || !found["mqtt,disconnect"] {
+			t.Errorf("audited %v", found)
+		}
+	})
+}
+
 // A CONNECT over connect-bytes closes a WebSocket with the code for it.
 func TestWebSocketTooLarge(t *testing.T) {
 	overAll(t, func(t *testing.T, transport string) {

@@ -73,7 +73,7 @@ var (
 	GatewayRefused   = &Metric{"mqtt_gateway_refused_total", "Connections that a cap of the configuration refused, by which.", Counter}
 	GatewayDialled   = &Metric{"mqtt_gateway_dialled_total", "Connections to brokers that were begun.", Counter}
 	GatewayErrors    = &Metric{"mqtt_gateway_accept_errors_total", "Accepts that failed.", Counter}
-	GatewayStalled   = &Metric{"mqtt_gateway_stalled_total", "Connections that were ended because their peer took nothing.", Counter}
+	GatewayStalled   = &Metric{"mqtt_gateway_stalled_total", "Connections that were ended because their peer took nothing, or took up buffer-bytes.", Counter}
 	GatewayPanics    = &Metric{"mqtt_gateway_panics_total", "Faults of ours that ended one connection.", Counter}
 	GatewaySockets   = &Metric{"mqtt_gateway_sockets", "Sockets that are open, to clients and brokers.", Gauge}
 	GatewayPending   = &Metric{"mqtt_gateway_pending", "Clients that were accepted and whose CONNECT has not come.", Gauge}

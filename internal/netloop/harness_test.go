@@ -48,6 +48,9 @@ func start(t testing.TB, o Options, opened Opened) (Engine, string) {
 		if s := e.Stats(); s.Open != 0 || s.BufferBytes != 0 {
 			t.Errorf("after Close: %d sockets and %d bytes left", s.Open, s.BufferBytes)
 		}
+		if left := e.(interface{ left() [4]int64 }).left(); left != [4]int64{} {
+			t.Errorf("after Close: charged are %v", left)
+		}
 	})
 	nl, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -72,7 +72,7 @@ const (
 	CauseBrokerRefused // CONNACK with an error
 	CauseBrokerDisconnect
 	CauseConnectTimeout
-	CauseStalled  // a peer took nothing for write-stall-secs
+	CauseStalled  // a peer took nothing for write-stall-secs, or took up buffer-bytes
 	CauseInternal // a recovered panic
 )
 
