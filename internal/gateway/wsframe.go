@@ -213,11 +213,15 @@ func appendFrameHeader(dst []byte, op byte, n int) []byte {
 type packetEnds struct {
 	left  int   // what is still to come, once its length is known
 	shift uint8 // of the next byte of the length
-	phase uint8 // what comes next: 0 a first byte, 1 a length, 2 the rest
+	phase uint8 // what comes next: 0 a first byte, 1 a length, 2 the rest, 3 no packets any more
 }
 
+// lastShift is that of the last byte that a length can have.
+const lastShift = 21
+
 // next returns the number of bytes of b, which is not empty, up to the end of a
-// packet, all if none ends in it.
+// packet, all if none ends in it. After a length that is none, which detect-only
+// lets pass, none ever does.
 func (p *packetEnds) next(b []byte) int {
 	n := 0
 	for ; p.phase < 2; n++ {
@@ -230,9 +234,15 @@ func (p *packetEnds) next(b []byte) int {
 		}
 		p.left |= int(b[n]&0x7f) << p.shift
 		p.shift += 7
-		if b[n] < 0x80 {
+		switch {
+		case b[n] < 0x80:
 			p.phase = 2
+		case p.shift > lastShift:
+			p.phase = 3
 		}
+	}
+	if p.phase == 3 {
+		return len(b)
 	}
 	rest := min(p.left, len(b)-n)
 	if p.left -= rest; p.left == 0 {

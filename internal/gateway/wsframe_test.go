@@ -343,3 +343,40 @@ func TestPacketEnds(t *testing.T) {
 		}
 	}
 }
+
+// FuzzPacketEnds: whatever a broker sends, in whatever pieces, is framed without
+// an end. What has no packets in it any more is one frame a piece.
+func FuzzPacketEnds(f *testing.F) {
+	f.Add([]byte{0xD0, 0, 0x30, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 'a', 'b', 'c'}, 16)
+	f.Add([]byte{0xD0, 0, 0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F, 'a', 'b', 'c'}, 5)
+	f.Add([]byte{0x30, 0xFF, 0xFF, 0xFF, 0x7F, 'a', 0x30}, 1)
+	f.Fuzz(func(t *testing.T, stream []byte, size int) {
+		if size < 1 {
+			return
+		}
+		var p packetEnds
+		for piece := range slices.Chunk(stream, size) {
+			for len(piece) > 0 {
+				n := p.next(piece)
+				if n <= 0 || n > len(piece) || p.left < 0 {
+					t.Fatalf("% x in pieces of %d: %d of %d bytes, %+v", stream, size, n, len(piece), p)
+				}
+				piece = piece[n:]
+			}
+		}
+	})
+}
+
+// TestPacketEndsLost: after a broken length no packets are looked for.
+func TestPacketEndsLost(t *testing.T) {
+	var p packetEnds
+	stream := []byte{0xD0, 0, 0x30, 0x80, 0x80, 0x80, 0x80, 0x01, 0xD0, 0, 0xD0, 0}
+	if n := p.next(stream); n != 2 {
+		t.Errorf("the first packet ends at %d, want 2", n)
+	}
+	for range 2 {
+		if n := p.next(stream[2:]); n != len(stream)-2 {
+			t.Errorf("%d bytes in the frame after it, want %d", n, len(stream)-2)
+		}
+	}
+}
