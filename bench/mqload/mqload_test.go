@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -148,6 +149,9 @@ func TestCleanRuns(t *testing.T) {
 				l := small(qos, proto)
 				l.Pubs, l.Subs, l.Topics = shape[0], shape[1], shape[2]
 				r := runLoad(l, tg, nil, 0)
+				for ; r.Err == "" && r.Latency.N == 0 && l.Duration < time.Minute; l.Duration *= 2 { // the machine stood still
+					r = runLoad(l, tg, nil, 0)
+				}
 				if r.Err != "" || r.Lost+r.Unacked != 0 || r.Dup+r.Reordered+r.Corrupt+r.Stalls+r.Foreign+r.Rejected != 0 || r.Delivered == 0 || r.Latency.N == 0 {
 					t.Errorf("qos %d proto %d %v: %+v", qos, proto, shape, r)
 				}
@@ -161,32 +165,62 @@ func TestCleanRuns(t *testing.T) {
 
 // What the counterpart does wrong must show, in its own column.
 func TestFaultsShow(t *testing.T) {
-	within := func(what string, got, want float64) {
+	l := small(0, 4)
+	l.Rate = 5000
+	round := func(s *sink) (r result, faults uint64) {
 		t.Helper()
-		if got < want*.7 || got > want*1.3 {
-			t.Errorf("%s: %g, want about %g", what, got, want)
+		s.echo = true
+		r = runLoad(l, startSink(t, s), nil, 0)
+		if r.Err != "" || s.faults.Load() == 0 {
+			t.Errorf("%d faults, %s", s.faults.Load(), r.Err)
+		}
+		return r, s.faults.Load()
+	}
+	if r, n := round(&sink{dropEvery: 20}); uint64(r.Lost) != n || r.Dup+r.Corrupt+r.Reordered != 0 {
+		t.Errorf("%d lost: %+v", n, r)
+	}
+	// Nobody waits for the second of the last message.
+	if r, n := round(&sink{dupEvery: 20}); r.Dup != n && r.Dup != n-1 || r.Lost != 0 || r.Corrupt+r.Reordered != 0 {
+		t.Errorf("%d doubled: %+v", n, r)
+	}
+	if r, n := round(&sink{corruptEvery: 20}); r.Corrupt != n || uint64(r.Lost) != n || r.Dup+r.Reordered != 0 {
+		t.Errorf("%d corrupted: %+v", n, r)
+	}
+	l.Pubs, l.Subs, l.Topics, l.Rate, l.Size = 1, 1, 1, 0, 128
+	if r, n := round(&sink{swapEvery: 20}); r.Reordered != n || r.Dup+r.Corrupt != 0 || r.Lost != 0 {
+		t.Errorf("%d swapped: %+v", n, r)
+	}
+}
+
+// sometimes makes rounds until one is as it should be: how fast things go is up
+// to the machine, and what else runs there.
+func sometimes(t *testing.T, l *load, s *sink, ok func(result) bool) {
+	t.Helper()
+	tg := startSink(t, s)
+	var r result
+	for range 50 {
+		if r = runLoad(l, tg, nil, 0); ok(r) {
+			return
 		}
 	}
+	t.Errorf("never in 50 rounds, the last: %+v", r)
+}
+
+func TestRate(t *testing.T) {
 	l := small(0, 4)
-	l.Rate, l.Duration = 5000, 400*time.Millisecond
-	r := runLoad(l, startSink(t, &sink{echo: true, dropEvery: 20}), nil, 0)
-	within("lost", float64(r.Lost), float64(r.Sent)/20)
-	r = runLoad(l, startSink(t, &sink{echo: true, dupEvery: 20}), nil, 0)
-	within("duplicates", float64(r.Dup), float64(r.Sent)/20)
-	r = runLoad(l, startSink(t, &sink{echo: true, corruptEvery: 20}), nil, 0)
-	within("corrupt", float64(r.Corrupt), float64(r.Sent)/20)
-	within("lost by corruption", float64(r.Lost), float64(r.Sent)/20)
-	within("rate", r.PubRate, 5000)
-	l.Pubs, l.Subs, l.Topics, l.Rate, l.Size = 1, 1, 1, 0, 128
-	r = runLoad(l, startSink(t, &sink{echo: true, swapEvery: 20}), nil, 0)
-	if r.Reordered == 0 || r.Dup+r.Corrupt != 0 || r.Lost != 0 {
-		t.Errorf("swapped messages: %+v", r)
-	}
+	l.Rate = 5000
+	sometimes(t, l, &sink{echo: true}, func(r result) bool { return math.Abs(r.PubRate-5000) < 1500 })
+}
+
+func TestDelayShows(t *testing.T) {
+	l := small(0, 4)
 	l.Rate = 200
-	r = runLoad(l, startSink(t, &sink{echo: true, delay: 20 * time.Millisecond}), nil, 0)
-	if r.Latency.P50 < 20000 || r.Latency.P50 > 60000 {
-		t.Errorf("p50 %g µs behind a delay of 20 ms", r.Latency.P50)
-	}
+	sometimes(t, l, &sink{echo: true, delay: 20 * time.Millisecond}, func(r result) bool {
+		if r.Latency.N > 0 && r.Latency.P50 < 20000 {
+			t.Errorf("p50 %g µs behind a delay of 20 ms", r.Latency.P50)
+		}
+		return r.Latency.N > 0 && r.Latency.P50 < 60000
+	})
 }
 
 // A counterpart that reads slowly must show in the latency from the intended
@@ -194,10 +228,9 @@ func TestFaultsShow(t *testing.T) {
 func TestCoordinatedOmission(t *testing.T) {
 	l := small(0, 4)
 	l.Pubs, l.Subs, l.Topics, l.Window, l.Rate = 1, 1, 1, 1, 200
-	r := runLoad(l, startSink(t, &sink{echo: true, delay: 20 * time.Millisecond}), nil, 0)
-	if r.FromDue.P50 < 2*r.Latency.P50 || r.PubRate > 60 {
-		t.Errorf("one message at a time, 20 ms each, 200/s wanted: %g/s, p50 %g µs from write, %g µs from due", r.PubRate, r.Latency.P50, r.FromDue.P50)
-	}
+	sometimes(t, l, &sink{echo: true, delay: 20 * time.Millisecond}, func(r result) bool {
+		return r.FromDue.P50 >= 2*r.Latency.P50 && r.PubRate <= 60 // one at a time, 20 ms each
+	})
 }
 
 func TestCommands(t *testing.T) {
@@ -208,7 +241,7 @@ func TestCommands(t *testing.T) {
 		"idle --conns 50 --hold 100ms --rate 1000 --target a=%s --pid self=%p --json",
 		"connect --duration 100ms --rounds 1 --conc 4 --target a=%s --json",
 	} {
-		args = strings.NewReplacer("%s", tg.URL, "%p", "1").Replace(args)
+		args = strings.NewReplacer("%s", tg.URL, "%p", strconv.Itoa(os.Getpid())).Replace(args)
 		f := strings.Fields(args)
 		rd, wr, _ := os.Pipe()
 		os.Stdout = wr

@@ -28,6 +28,7 @@ type sink struct {
 	topics   map[string][]*sinkConn
 	n        atomic.Uint64
 	received atomic.Uint64
+	faults   atomic.Uint64 // deliveries that were made wrong
 }
 
 type sinkConn struct {
@@ -161,6 +162,7 @@ func (s *sink) route(topic, pay []byte, touched map[*sinkConn]bool) {
 	n := s.n.Add(1)
 	every := func(k uint64) bool { return k > 0 && n%k == 0 }
 	if every(s.dropEvery) {
+		s.faults.Add(uint64(len(list)))
 		return
 	}
 	for _, o := range list {
@@ -192,12 +194,15 @@ func (s *sink) route(topic, pay []byte, touched map[*sinkConn]bool) {
 		switch one := end - start; {
 		case every(s.corruptEvery):
 			o.out[end-1] ^= 1
+			s.faults.Add(1)
 		case every(s.dupEvery):
 			o.out = append(o.out, o.out[start:]...)
+			s.faults.Add(1)
 		case every(s.swapEvery) && start >= one: // the packet before is as long: swap the two
 			prev := append([]byte(nil), o.out[start-one:start]...)
 			copy(o.out[start-one:], o.out[start:end])
 			copy(o.out[start:], prev)
+			s.faults.Add(1)
 		}
 		touched[o] = true
 		o.mu.Unlock()
