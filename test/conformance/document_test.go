@@ -13,7 +13,10 @@ import (
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
-var update = flag.Bool("update", false, "rewrite docs/conformance.md")
+var (
+	update   = flag.Bool("update", false, "rewrite docs/conformance.md")
+	untagged = flag.Bool("untagged", false, "list the places that the table names and that do not name their statement")
+)
 
 // line is a statement joined with the places that name it.
 type line struct {
@@ -40,8 +43,10 @@ func TestDocument(t *testing.T) {
 			case slices.Contains(l.code, place):
 			default:
 				l.code = append(l.code, place)
-				at := s.fset.Position(pos)
-				t.Logf("untagged: %s at %s:%d %s", st.clause, strings.TrimPrefix(at.Filename, root+"/"), at.Line, place)
+				if *untagged {
+					at := s.fset.Position(pos)
+					t.Logf("untagged: %s at %s:%d %s", st.clause, strings.TrimPrefix(at.Filename, root+"/"), at.Line, place)
+				}
 			}
 		}
 		l.tests = append(l.tests, s.tests[st.clause]...)
