@@ -160,19 +160,10 @@ func (d *door) await(tb testing.TB, tags string) {
 	await(tb, "audit event "+tags, func() bool { return d.count(tags) > 0 })
 }
 
-// await waits until something holds, and fails after thirty seconds: machines are slow.
+// await waits until something holds.
 func await(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
-	turn := time.NewTicker(time.Millisecond)
-	defer turn.Stop()
-	limit := time.After(30 * time.Second)
-	for !holds() {
-		select {
-		case <-turn.C:
-		case <-limit:
-			tb.Fatalf("%s: not within 30 s", what)
-		}
-	}
+	testkit.Eventually(tb, what, holds)
 }
 
 // openRules is a policy in which dev/# is free and all else denied.
