@@ -2,7 +2,6 @@ package app
 
 import (
 	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 
@@ -136,14 +135,7 @@ func mistakeAttrs(err error) (attrs []any) {
 		text("error", inConfig.Text)
 		text("hint", inConfig.Hint)
 	case errors.As(err, &inUsers):
-		place := inUsers.File
-		if inUsers.Line > 0 {
-			place = fmt.Sprintf("%s:%d:%d", place, inUsers.Line, inUsers.Column)
-		}
-		text("place", place)
-		text("key", inUsers.Path)
-		text("error", inUsers.Err.Error())
-		text("hint", inUsers.Hint)
+		return inUsers.Attrs()
 	default:
 		text("error", err.Error())
 	}

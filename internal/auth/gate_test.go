@@ -85,14 +85,14 @@ func start(t *testing.T, change func(*config.Config)) *fixture {
 
 func startConfig(t *testing.T, cfg *config.Config, log *slog.Logger) *fixture {
 	t.Helper()
-	return startPolling(t, cfg, log, 10*time.Millisecond)
+	return startWatching(t, cfg, log, 20*time.Millisecond, 10*time.Millisecond)
 }
 
-func startPolling(t *testing.T, cfg *config.Config, log *slog.Logger, poll time.Duration) *fixture {
+func startWatching(t *testing.T, cfg *config.Config, log *slog.Logger, quiet, poll time.Duration) *fixture {
 	t.Helper()
 	f := &fixture{t: t, cfg: cfg, now: time.Unix(1e9, 0)}
 	g, err := newGate(cfg, compile(t, cfg), log, tuning{
-		now: f.clock, verify: f.verify, workers: 1, quiet: 20 * time.Millisecond, poll: poll,
+		now: f.clock, verify: f.verify, workers: 1, quiet: quiet, poll: poll,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package auth
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -562,7 +563,7 @@ func TestHotReloadEitherWay(t *testing.T) {
 			cfg := config.Default()
 			cfg.Auth.Enabled = true
 			cfg.Auth.Providers = []config.Provider{{Type: "file", Path: path, HotReload: true}}
-			f := startPolling(t, cfg, slog.New(slog.DiscardHandler), c.poll)
+			f := startWatching(t, cfg, slog.New(slog.DiscardHandler), 20*time.Millisecond, c.poll)
 			// The first change may be met by the reading at the start.
 			for i := range 3 {
 				user := fmt.Sprint("user", i+1)
@@ -598,7 +599,40 @@ func TestHotReloadTogether(t *testing.T) {
 	}
 }
 
-// What is wrong is told once, however often it is read.
+// Files that never rest are read all the same.
+func TestHotReloadRestless(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "users.json")
+	writeUsers(t, path, map[string]entry{"alice": {Hash: testHash}})
+	cfg := config.Default()
+	cfg.Auth.Enabled = true
+	cfg.Auth.Providers = []config.Provider{{Type: "file", Path: path, HotReload: true}}
+	f := startWatching(t, cfg, slog.New(slog.DiscardHandler), 300*time.Millisecond, 10*time.Millisecond)
+	s := f.ask(connect("c", "alice", "secret")).Admission.Subject
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() { // ends with stop
+		defer close(stopped)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			name := fmt.Sprintf("%s.%d", path, i%2)
+			if err := errors.Join(os.WriteFile(name, fmt.Appendf(nil, `{"users": {"user%d": {"password_hash": %q}}}`, i, testHash), 0o600), os.Rename(name, path)); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	defer func() { close(stop); <-stopped }()
+	f.waitForChange()
+	if _, ok := f.Recheck(s); ok {
+		t.Error("a removed user stays")
+	}
+}
+
+// What is wrong is told once, however often it is read, and each mistake on a
+// line with its place.
 func TestUnusableFileIsToldOnce(t *testing.T) {
 	f := start(t, nil)
 	log := &lines{}
@@ -609,12 +643,18 @@ func TestUnusableFileIsToldOnce(t *testing.T) {
 	for i, step := range []struct {
 		text string
 		told int
-	}{{"{", 1}, {"{", 1}, {"[]", 2}, {"[]", 2}, {`{"users": {}}`, 2}, {"[]", 3}} {
+	}{{"{", 1}, {"{", 1}, {"[]", 2}, {"[]", 2}, {`{"users": {}}`, 2}, {"[]", 3}, {`{"users": {"a": {}, "b": 1}}`, 4}} {
 		replaceFile(t, st.providers[0].path, []byte(step.text))
 		reader.read()
 		if n := log.count("old users stay"); n != step.told {
 			t.Errorf("step %d: told %d times, want %d", i, n, step.told)
 		}
+	}
+	all := strings.Split(strings.TrimSpace(log.text()), "\n")
+	last := all[max(0, len(all)-3):]
+	if len(last) < 3 || !strings.Contains(last[0], "users.json:1:") || !strings.Contains(last[0], "key=users.a ") ||
+		!strings.Contains(last[1], "key=users.b ") || !strings.Contains(last[2], "mistakes=2") {
+		t.Errorf("two mistakes: %q", last)
 	}
 }
 

@@ -70,6 +70,23 @@ func (e *UsersFileError) Error() string {
 // Unwrap returns e.Err.
 func (e *UsersFileError) Unwrap() error { return e.Err }
 
+// Attrs are the parts of e for a line of a log.
+func (e *UsersFileError) Attrs() (attrs []any) {
+	place := e.File
+	if e.Line > 0 {
+		place = fmt.Sprintf("%s:%d:%d", place, e.Line, e.Column)
+	}
+	attrs = append(attrs, "place", place)
+	if e.Path != "" {
+		attrs = append(attrs, "key", e.Path)
+	}
+	attrs = append(attrs, "error", e.Err.Error())
+	if e.Hint != "" {
+		attrs = append(attrs, "hint", e.Hint)
+	}
+	return attrs
+}
+
 // CheckUsersFile reads the users file at path as the provider "file" would and
 // returns everything that is wrong with it, in the order of the file. Each
 // error is a [*UsersFileError].

@@ -42,6 +42,11 @@ func (g *Gate) startWatch(st *state) *watch {
 	return w
 }
 
+// restless is how many times as long as files should rest before they are read
+// they may go on changing: a user who was removed must not stay because somebody
+// goes on writing.
+const restless = 3
+
 // follower reads users files again when they changed: all together, once none
 // of them has changed for a while, so that the new half of one never meets the
 // old half of another. It watches directories, because files are replaced by
@@ -78,8 +83,10 @@ func (f *follower) run(ctx context.Context) {
 	// The first reading is due at once: a file may have changed since the
 	// state was made.
 	f.moved()
-	rest := time.NewTimer(f.gate.tuning.quiet)
+	quiet := f.gate.tuning.quiet
+	rest := time.NewTimer(quiet)
 	defer rest.Stop()
+	changed := time.Now() // when the first change that was not read came; zero: all were
 	for {
 		touched := false
 		select {
@@ -93,12 +100,16 @@ func (f *follower) run(ctx context.Context) {
 		case <-poll.C:
 			touched = f.moved()
 		case <-rest.C:
-			if touched = f.moved(); !touched {
+			if touched = f.moved(); !touched || time.Since(changed) >= restless*quiet {
 				f.read()
+				changed = time.Time{}
 			}
 		}
 		if touched {
-			rest.Reset(f.gate.tuning.quiet)
+			if changed.IsZero() {
+				changed = time.Now()
+			}
+			rest.Reset(min(quiet, time.Until(changed.Add(restless*quiet))))
 		}
 	}
 }
@@ -171,7 +182,12 @@ func (f *follower) read() {
 	if err := errors.Join(errs...); err != nil {
 		if f.failure != err.Error() {
 			f.failure = err.Error()
-			f.gate.log.Error("users files are not usable, the old users stay", "error", err)
+			for _, mistake := range errs {
+				var in *UsersFileError
+				errors.As(mistake, &in) // all are
+				f.gate.log.Error("mistake in a users file", in.Attrs()...)
+			}
+			f.gate.log.Error("users files are not usable, the old users stay", "mistakes", len(errs))
 		}
 		return
 	}
