@@ -87,6 +87,10 @@ func (c *gatewayCmd) Run(ctx context.Context, stdio *IO) error {
 // without, it is served when the configuration has listeners.
 func (f *runFlags) serve(ctx context.Context, stdio *IO, o app.Options, override func(*config.Config) error) error {
 	log := newLogger(stdio.Err, f.LogLevel, f.JSONLogs)
+	slog.SetDefault(log) // the audit's writer has no other
+	// Whoever reads our output may go before we do: that is an error of a write,
+	// which the audit counts.
+	signal.Ignore(syscall.SIGPIPE)
 	reload := make(chan struct{}, 1)
 	ctx, stop := signals(ctx, log, reload)
 	defer stop()
