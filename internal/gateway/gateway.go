@@ -136,7 +136,7 @@ func (g *Gateway) Start() (err error) {
 		}
 	}()
 	for _, d := range g.doors {
-		nl, err := net.Listen("tcp", d.hostport)
+		nl, err := listen(d.hostport)
 		if err != nil {
 			return fmt.Errorf("listen on %s: %w", d.name, err)
 		}
