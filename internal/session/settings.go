@@ -98,7 +98,8 @@ func NewSettings(door policy.Door, cfg *config.Config) *Settings {
 
 // Renew puts the settings of a new configuration in force for a live session.
 // What its client was told stays as it was: the Receive Maximum, the topic
-// aliases, the largest delivery; and at the agent door its answer to a denial.
+// aliases, the largest delivery, to a 5.0 client its largest packet; and at the
+// agent door its answer to a denial.
 //
 // A session that blocks goes on blocking when the new settings are detect-only.
 // The other way round Renew changes nothing and reports false: what passed
@@ -114,9 +115,13 @@ func (s *Session) Renew(set *Settings) (ok bool) {
 	case old.detect && !set.detect:
 		return false
 	}
-	if set.maxWindow != old.maxWindow || set.detect != old.detect || set.agentClose != old.agentClose {
+	maxPacket := set.maxPacket
+	if s.version == mqtt.V5 && set.Can.Rewrite {
+		maxPacket = old.maxPacket
+	}
+	if set.maxWindow != old.maxWindow || set.detect != old.detect || set.agentClose != old.agentClose || set.maxPacket != maxPacket {
 		own := *set
-		own.maxWindow, own.detect, own.agentClose = old.maxWindow, old.detect, old.agentClose
+		own.maxWindow, own.detect, own.agentClose, own.maxPacket = old.maxWindow, old.detect, old.agentClose, maxPacket
 		set = &own
 	}
 	s.set = set

@@ -393,12 +393,20 @@ func settingDialogues(b *dialogueBook) {
 		reloads(t, conf(`"general": {"protocol-versions": ["3.1", "3.1.1", "5.0"], "limits": {"topic-bytes": 9}}`)).
 			client(Publish(v, "dev/abcdef", 0, 0, "x")).is("drop").events("blocked,limit-exceeded").
 			client(Publish(v, "dev/abcde", 0, 0, "x")).passes()
-		t = b.add("reload/max-packet-size", v, BothDoors, conf(allVersions)).opens().
+		doors, small := BothDoors, conf(`"general": {"protocol-versions": ["3.1", "3.1.1", "5.0"], "max-packet-size": 100}`)
+		if v == mqtt.V5 {
+			doors = AgentDoor
+		}
+		t = b.add("reload/max-packet-size", v, doors, conf(allVersions)).opens().
 			client(Publish(v, "dev/a", 0, 0, strings.Repeat("x", 100))).passes()
-		reloads(t, conf(`"general": {"protocol-versions": ["3.1", "3.1.1", "5.0"], "max-packet-size": 100}`)).
+		reloads(t, small).
 			client(Publish(v, "dev/a", 0, 0, strings.Repeat("x", 100))).is("close").events("blocked,packet-too-large").
 			toClient(bye(v, 0x95)).disconnects("protocol", 0x95)
 		// What the client was told in CONNACK holds.
+		if v == mqtt.V5 {
+			t = b.add("reload/max-packet-size-told", v, GatewayDoor, conf(allVersions)).opens()
+			reloads(t, small).client(Publish(v, "dev/a", 0, 0, strings.Repeat("x", 100))).passes()
+		}
 		t = b.add("reload/receive-maximum", v, GatewayDoor, conf(allVersions)).opens()
 		reloads(t, conf(`"general": {"protocol-versions": ["3.1", "3.1.1", "5.0"], "limits": {"receive-maximum": 1}}`)).
 			client(Publish(v, "dev/a", 1, 7, "x")).passes().
