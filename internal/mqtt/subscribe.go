@@ -1,5 +1,7 @@
 package mqtt
 
+import "math"
+
 // SubscribeFilter is one filter of SUBSCRIBE.
 type SubscribeFilter struct {
 	Filter []byte
@@ -22,42 +24,50 @@ type Subscribe struct {
 }
 
 // Parse reads SUBSCRIBE; body is exactly h.Length bytes. Filters grows by eight
-// bytes for one of the body at worst: the caller bounds the packet.
+// bytes for one of the body at worst: the caller bounds the packet, or uses
+// ParseFirst.
 func (s *Subscribe) Parse(h Header, v Version, body []byte) error {
+	_, err := s.ParseFirst(h, v, body, math.MaxInt)
+	return err
+}
+
+// ParseFirst is Parse that keeps the first most filters at most. More is how
+// many others the packet has; they are checked alike.
+func (s *Subscribe) ParseFirst(h Header, v Version, body []byte, most int) (more int, err error) {
 	if err := checkLength(h, body); err != nil {
-		return err
+		return 0, err
 	}
 	*s = Subscribe{Filters: s.Filters[:0], Dup: h.Flags&0x08 != 0}
-	var (
-		i   int
-		err error
-	)
+	var i int
 	if s.PacketID, s.Properties, s.UserProperties, i, err = requestHead(body, v, SUBSCRIBE); err != nil {
-		return err
+		return 0, err
 	}
 	if i == len(body) { // [MQTT-3.8.3-2]
-		return protocolError("MQTT-3.8.3-2", i, "no topic filter")
+		return 0, protocolError("MQTT-3.8.3-2", i, "no topic filter")
 	}
 	for i < len(body) {
 		at := i
 		filter, next, err := binaryAt(body, i, "topic filter")
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if err := checkFilter(filter, at); err != nil { // [MQTT-3.8.3-1]
-			return err
+			return 0, err
 		}
 		if next == len(body) {
-			return cut(next, "subscription options")
+			return 0, cut(next, "subscription options")
 		}
 		f := SubscribeFilter{Filter: filter, Options: body[next]}
 		if err := f.decode(v, next); err != nil {
-			return err
+			return 0, err
 		}
-		s.Filters = append(s.Filters, f)
-		i = next + 1
+		if i = next + 1; len(s.Filters) < most {
+			s.Filters = append(s.Filters, f)
+		} else {
+			more++
+		}
 	}
-	return nil
+	return more, nil
 }
 
 // The subscription options.

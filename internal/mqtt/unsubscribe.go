@@ -1,5 +1,7 @@
 package mqtt
 
+import "math"
+
 // Unsubscribe is a view of UNSUBSCRIBE. Filters is reused by the next Parse.
 type Unsubscribe struct {
 	PacketID       uint16
@@ -10,34 +12,42 @@ type Unsubscribe struct {
 }
 
 // Parse reads UNSUBSCRIBE; body is exactly h.Length bytes. Filters grows by
-// eight bytes for one of the body at worst: the caller bounds the packet.
+// eight bytes for one of the body at worst: the caller bounds the packet, or
+// uses ParseFirst.
 func (u *Unsubscribe) Parse(h Header, v Version, body []byte) error {
+	_, err := u.ParseFirst(h, v, body, math.MaxInt)
+	return err
+}
+
+// ParseFirst is Parse that keeps the first most filters at most. More is how
+// many others the packet has; they are checked alike.
+func (u *Unsubscribe) ParseFirst(h Header, v Version, body []byte, most int) (more int, err error) {
 	if err := checkLength(h, body); err != nil {
-		return err
+		return 0, err
 	}
 	*u = Unsubscribe{Filters: u.Filters[:0], Dup: h.Flags&0x08 != 0}
-	var (
-		i   int
-		err error
-	)
+	var i int
 	if u.PacketID, u.Properties, u.UserProperties, i, err = requestHead(body, v, UNSUBSCRIBE); err != nil {
-		return err
+		return 0, err
 	}
 	if i == len(body) { // [MQTT-3.10.3-2]
-		return protocolError("MQTT-3.10.3-2", i, "no topic filter")
+		return 0, protocolError("MQTT-3.10.3-2", i, "no topic filter")
 	}
 	for i < len(body) {
 		filter, next, err := binaryAt(body, i, "topic filter")
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if err := checkFilter(filter, i); err != nil { // [MQTT-3.10.3-1]
-			return err
+			return 0, err
 		}
-		u.Filters = append(u.Filters, filter)
-		i = next
+		if i = next; len(u.Filters) < most {
+			u.Filters = append(u.Filters, filter)
+		} else {
+			more++
+		}
 	}
-	return nil
+	return more, nil
 }
 
 // Append encodes u.

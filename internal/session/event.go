@@ -36,6 +36,7 @@ type Event struct {
 	Will         bool      // of a CONNECT: the decision is about its will, and so is what follows
 	Topic        []byte
 	Filters      [][]byte
+	MoreFilters  int // of a request that was refused whole: so many were not looked at
 	QoS          byte
 	Retain       bool
 	PayloadBytes int

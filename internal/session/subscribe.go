@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"math"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
@@ -20,7 +21,12 @@ type split struct {
 	refused [][]byte       // for the audit
 	first   policy.Verdict // of refused
 	held    []lost         // refused by the rules, and held by this session
+	whole   int            // so many filters were refused together: filters is empty, refused the first few
+	code    byte           // of whole
 }
+
+// namedFilters is how many filters of a request that is refused whole are told.
+const namedFilters = 16
 
 func (d *split) refuse(filter []byte, code byte, v policy.Verdict) {
 	if len(d.refused) == 0 {
@@ -38,13 +44,9 @@ func (d *split) grant(filter []byte) {
 // subscribe decides a SUBSCRIBE filter by filter.
 func (s *Session) subscribe(h mqtt.Header, body, b []byte, pos int, fx *Effects) int {
 	var p mqtt.Subscribe
-	if err := p.Parse(h, s.version, body); err != nil {
+	more, err := p.ParseFirst(h, s.version, body, s.mostFilters())
+	if err != nil {
 		return s.malformed(mqtt.Client, h, b, pos, err, fx)
-	}
-	for i := range p.Filters {
-		if p.Filters[i].NoLocal && bytes.HasPrefix(p.Filters[i].Filter, []byte(sharePrefix)) { // [MQTT-3.8.3-4]
-			return s.misplaced(mqtt.Client, h, b, pos, fx)
-		}
 	}
 	if n, ok := s.mayRequest(p.PacketID, h, b, pos, fx); !ok {
 		return n
@@ -52,7 +54,15 @@ func (s *Session) subscribe(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 	if !s.tally(mqtt.Client, h) {
 		return s.flood(h, pos, fx)
 	}
-	d := s.divide(&p)
+	var d split
+	if v := s.requestLimits(more, p.UserProperties); v.Allowed() {
+		d = s.divide(&p)
+	} else {
+		d = split{first: v, whole: len(p.Filters) + more, code: filterCode(s.version, v.Reason)}
+		for i := range p.Filters[:min(len(p.Filters), namedFilters)] {
+			d.refused = append(d.refused, p.Filters[i].Filter)
+		}
+	}
 	if d.lowered && !s.set.detect {
 		dec, k, _ := s.set.Can.changes()
 		s.often(fx, Event{
@@ -80,15 +90,11 @@ func (s *Session) divide(p *mqtt.Subscribe) (d split) {
 	most := s.set.Config.General.Limits.Subscriptions
 	room := most - s.held.len() - s.requests.pending()
 	fresh := 0 // granted, and not held before
-	whole := s.requestLimits(len(p.Filters), p.UserProperties)
 	for i := range p.Filters {
 		f := &p.Filters[i]
 		filter := topicUp(f.Filter)
 		held := s.held.has(string(filter))
-		v := whole
-		if v.Allowed() {
-			v = s.subj.Subscribe(filter, f.QoS, nil)
-		}
+		v := s.subj.Subscribe(filter, f.QoS, nil)
 		if v.Allowed() && most > 0 && fresh >= room && !held {
 			v = policy.Verdict{Reason: policy.ReasonLimit, Rule: policy.RuleSubscriptions}
 		}
@@ -118,7 +124,8 @@ func (s *Session) divide(p *mqtt.Subscribe) (d split) {
 // unsubscribe decides an UNSUBSCRIBE filter by filter.
 func (s *Session) unsubscribe(h mqtt.Header, body, b []byte, pos int, fx *Effects) int {
 	var p mqtt.Unsubscribe
-	if err := p.Parse(h, s.version, body); err != nil {
+	more, err := p.ParseFirst(h, s.version, body, s.mostFilters())
+	if err != nil {
 		return s.malformed(mqtt.Client, h, b, pos, err, fx)
 	}
 	if n, ok := s.mayRequest(p.PacketID, h, b, pos, fx); !ok {
@@ -128,18 +135,18 @@ func (s *Session) unsubscribe(h mqtt.Header, body, b []byte, pos int, fx *Effect
 		return s.flood(h, pos, fx)
 	}
 	var d split
-	whole := s.requestLimits(len(p.Filters), p.UserProperties)
-	for _, f := range p.Filters {
-		filter := topicUp(f)
-		v := whole
-		if v.Allowed() {
-			v = s.subj.Unsubscribe(filter, nil)
+	if v := s.requestLimits(more, p.UserProperties); v.Allowed() {
+		for _, f := range p.Filters {
+			filter := topicUp(f)
+			if v := s.subj.Unsubscribe(filter, nil); v.Allowed() {
+				d.grant(filter)
+			} else {
+				d.refuse(filter, byte(unsubackRefusal), v)
+			}
 		}
-		if !v.Allowed() {
-			d.refuse(filter, byte(unsubackRefusal), v)
-			continue
-		}
-		d.grant(filter)
+	} else {
+		d = split{first: v, whole: len(p.Filters) + more, code: byte(unsubackRefusal)}
+		d.refused = p.Filters[:min(len(p.Filters), namedFilters)]
 	}
 	if n, done := s.refuseSplit(&d, p.PacketID, h, b, pos, fx); done {
 		return n
@@ -154,10 +161,20 @@ func (s *Session) unsubscribe(h mqtt.Header, body, b []byte, pos int, fx *Effect
 	return h.Size()
 }
 
-// requestLimits judges a request as a whole.
-func (s *Session) requestLimits(filters, userProperties int) policy.Verdict {
+// mostFilters is how many filters of a request are looked at: with more it is
+// refused whole.
+func (s *Session) mostFilters() int {
+	if most := s.set.Config.General.Limits.FiltersPerSubscribe; most > 0 {
+		return most
+	}
+	return math.MaxInt
+}
+
+// requestLimits judges a request as a whole. more: it has that many filters
+// beyond mostFilters.
+func (s *Session) requestLimits(more, userProperties int) policy.Verdict {
 	l := &s.set.Config.General.Limits
-	if l.FiltersPerSubscribe > 0 && filters > l.FiltersPerSubscribe {
+	if more > 0 {
 		return policy.Verdict{Reason: policy.ReasonLimit, Rule: policy.RuleFiltersPerSubscribe}
 	}
 	if l.UserProperties > 0 && userProperties > l.UserProperties {
@@ -214,7 +231,7 @@ func (s *Session) refuseSplit(d *split, id uint16, h mqtt.Header, b []byte, pos 
 
 // answerSplit answers a request of which nothing goes upstream.
 func (s *Session) answerSplit(d *split, id uint16, typ mqtt.Type, fx *Effects) {
-	a := mqtt.Suback{PacketID: id}
+	a := mqtt.Suback{PacketID: id, Codes: bytes.Repeat([]byte{d.code}, d.whole)}
 	if typ == mqtt.SUBSCRIBE || s.version == mqtt.V5 {
 		for _, f := range d.filters {
 			a.Codes = append(a.Codes, f.code)
@@ -243,7 +260,7 @@ func (s *Session) allowedFilters(d *split, h mqtt.Header, pos int, fx *Effects) 
 func (d *split) event(k Kind, dec Decision, typ mqtt.Type) Event {
 	return Event{
 		Kind: k, Decision: dec, Reason: d.first.Reason, Rule: d.first.Rule,
-		Packet: typ, From: mqtt.Client, Filters: d.refused,
+		Packet: typ, From: mqtt.Client, Filters: d.refused, MoreFilters: max(d.whole-len(d.refused), 0),
 	}
 }
 
