@@ -36,6 +36,9 @@ func packetAttrs(e *audit.Event) []any {
 	if len(e.Filters) > 0 {
 		attrs = append(attrs, slog.Any("filters", e.Filters))
 	}
+	if e.MoreFilters > 0 {
+		attrs = append(attrs, "more_filters", e.MoreFilters)
+	}
 	if e.PayloadBytes != nil {
 		attrs = append(attrs, "payload_bytes", *e.PayloadBytes)
 	}

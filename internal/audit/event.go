@@ -9,10 +9,20 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
+)
+
+const (
+	// maxText is how many bytes of a text of a client stand in an event. What is
+	// longer is cut, with an ellipsis behind it. A topic that topic-bytes allows
+	// by default is not.
+	maxText = 1024
+	// maxFilters is how many filters of a request are named.
+	maxFilters = 16
 )
 
 // Event is one audit event, with the keys of the documentation; what is not
@@ -41,6 +51,7 @@ type Event struct {
 	Will          bool      `json:"will,omitempty"`      // of a CONNECT: it was decided about its will
 	Topic         string    `json:"topic,omitempty"`
 	Filters       []string  `json:"filters,omitempty"`
+	MoreFilters   int       `json:"more_filters,omitempty"` // so many others are not named
 	QoS           *int      `json:"qos,omitempty"`
 	Retain        *bool     `json:"retain,omitempty"`
 	PayloadBytes  *int      `json:"payload_bytes,omitempty"`
@@ -115,10 +126,12 @@ func (c *Conn) event(
 	if e.Packet != 0 {
 		out.Packet, out.Direction = e.Packet.String(), direction(e.From)
 	}
-	out.Will, out.Topic = e.Will, string(e.Topic)
-	for _, f := range e.Filters {
-		out.Filters = append(out.Filters, string(f))
+	out.Will, out.Topic = e.Will, cut(e.Topic)
+	named := min(len(e.Filters), maxFilters)
+	for _, f := range e.Filters[:named] {
+		out.Filters = append(out.Filters, cut(f))
 	}
+	out.MoreFilters = len(e.Filters) - named + e.MoreFilters
 	switch {
 	case e.Count > 0: // of many messages
 	case e.Packet == mqtt.PUBLISH, e.Topic != nil: // or a will
@@ -131,20 +144,32 @@ func (c *Conn) event(
 	return out
 }
 
+// cut returns a copy of what a client sent, of at most maxText bytes.
+func cut[T []byte | string](s T) string {
+	if len(s) <= maxText {
+		return string(s)
+	}
+	n := maxText
+	for n > maxText-utf8.UTFMax && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return string(s[:n]) + "…"
+}
+
 // who says whom the connection acts for: before admission what it claims.
 func (e *Event) who(info *session.ConnectInfo, subject *policy.Subject) {
 	verified := false
 	if subject != nil {
 		id := subject.Identity()
 		verified = id.Standing == policy.Verified
-		e.ClientID, e.Username, e.Provider, e.Groups = id.ClientID, id.Username, id.Provider, id.Groups
+		e.ClientID, e.Username, e.Provider, e.Groups = cut(id.ClientID), cut(id.Username), id.Provider, id.Groups
 		e.Verified = &verified
 	}
 	if info == nil {
 		return
 	}
 	if subject == nil {
-		e.ClientID, e.Username = info.ClientID, info.Username
+		e.ClientID, e.Username = cut(info.ClientID), cut(info.Username)
 		if info.HasUsername {
 			e.Verified = &verified
 		}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf16"
 
 	"pgregory.net/rapid"
@@ -239,11 +240,40 @@ func TestEventCopies(t *testing.T) {
 	}
 }
 
+// TestEventIsBounded bounds what one packet can put into a line.
+func TestEventIsBounded(t *testing.T) {
+	long := strings.Repeat("ä", 30_000)
+	cut := strings.Repeat("ä", maxText/2) + "…"
+	e := &session.Event{Packet: mqtt.SUBSCRIBE, Topic: []byte(long), MoreFilters: 1000, Rule: policy.RuleNone}
+	for range 100 {
+		e.Filters = append(e.Filters, []byte("b"+long))
+	}
+	info := &session.ConnectInfo{Version: mqtt.V5, ClientID: long, Username: long, HasUsername: true}
+	out := (&Conn{}).event(info, nil, nil, e, noon)
+	if out.Topic != cut || out.ClientID != cut || out.Username != cut {
+		t.Errorf("a text of %d bytes is told with %d, %d and %d, want %d", len(long), len(out.Topic), len(out.ClientID), len(out.Username), len(cut))
+	}
+	if want := "b" + strings.Repeat("ä", maxText/2-1) + "…"; len(out.Filters) != maxFilters || out.Filters[0] != want {
+		t.Errorf("%d filters of %d bytes, want %d of %d", len(out.Filters), len(out.Filters[0]), maxFilters, len(want))
+	}
+	if want := 1100 - maxFilters; out.MoreFilters != want {
+		t.Errorf("%d more filters, want %d", out.MoreFilters, want)
+	}
+	if line := string(AppendText(nil, &out, false)); !strings.Contains(line, " and 1096 more") {
+		t.Errorf("the text does not count all filters: %s", line)
+	}
+	e.Topic = []byte(strings.Repeat("x", maxText))
+	if out := (&Conn{}).event(nil, nil, nil, e, noon); out.Topic != string(e.Topic) {
+		t.Errorf("a topic of %d bytes is cut", len(e.Topic))
+	}
+}
+
 // hostile are texts that a client might send.
 var hostile = []string{
 	"", "plain", "<script>&\"'\\", "\x00\x01\b\f\n\r\t\x1f\x7f", "\x1b[2J\x1b]0;x\x07", "\u2028\u2029\u0085\u202e",
 	"\u0080\u009b\u061c\u200e\u200f\u202a\u2066\u2069\ufdd0\ufdef\ufffe\uffff\U0001fffe\U0010ffff", "\u00a0\u200d\u2065\ufdf0",
-	"\xff\xfe", "a\xc3", "\xed\xa0\x80", "日本語", "\U0001F600", strings.Repeat("ä", 100), "\ufffd",
+	"\xff\xfe", "a\xc3", "\xed\xa0\x80", "日本語", "\U0001F600",
+	"\ufeff\u200b\u200c\u200d\u2060\u2064\ufff9\ufffb\u00ad\u180e\u0600\U000E0001\U000E0041\U000E007F\U0001D173", strings.Repeat("ä", 100), "\ufffd",
 }
 
 // escapeHidden escapes what encoding/json writes as it is, though it is not
@@ -252,8 +282,7 @@ func escapeHidden(b []byte) []byte {
 	var out strings.Builder
 	for _, r := range string(b) {
 		switch {
-		case r == 0x7F, r >= 0x80 && r <= 0x9F, r == 0x061C, r == 0x200E, r == 0x200F, r >= 0x202A && r <= 0x202E,
-			r >= 0x2066 && r <= 0x2069, r >= 0xFDD0 && r <= 0xFDEF, r&0xFFFE == 0xFFFE:
+		case r == 0x7F, r >= 0x80 && r <= 0x9F, unicode.Is(unicode.Cf, r), r >= 0xFDD0 && r <= 0xFDEF, r&0xFFFE == 0xFFFE:
 			for _, u := range utf16.Encode([]rune{r}) {
 				fmt.Fprintf(&out, `\u%04x`, u)
 			}
@@ -284,7 +313,7 @@ func TestJSONEqualsEncodingJSON(t *testing.T) {
 		check(t, &k.e)
 	}
 	for _, s := range hostile {
-		check(t, &Event{Event: s, ClientID: s, Groups: []string{s}, Filters: []string{s, s}, Tags: []string{}})
+		check(t, &Event{Event: s, MoreFilters: len(s), ClientID: s, Groups: []string{s}, Filters: []string{s, s}, Tags: []string{}})
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.OneOf(rapid.SampledFrom(hostile), rapid.String(), rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }))
@@ -295,7 +324,7 @@ func TestJSONEqualsEncodingJSON(t *testing.T) {
 		e := Event{
 			Time: time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "s"), rapid.Int64Range(0, 999999999).Draw(t, "ns")).UTC(),
 			Tags: texts.Draw(t, "tags"), Groups: texts.Draw(t, "groups"), Filters: texts.Draw(t, "filters"),
-			DurationUS: rapid.Int64().Draw(t, "us"), BytesIn: count.Draw(t, "in"), BytesOut: count.Draw(t, "out"),
+			MoreFilters: rapid.IntMin(0).Draw(t, "more"), DurationUS: rapid.Int64().Draw(t, "us"), BytesIn: count.Draw(t, "in"), BytesOut: count.Draw(t, "out"),
 			MessagesIn: count.Draw(t, "min"), MessagesOut: count.Draw(t, "mout"), Denials: count.Draw(t, "denials"),
 			ConnectedSecs: float64(rapid.Int64Range(0, 1<<40).Draw(t, "ms")) / 1000, Dropped: count.Draw(t, "dropped"),
 		}

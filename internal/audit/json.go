@@ -40,6 +40,7 @@ func (e *Event) AppendJSON(b []byte) []byte {
 	}
 	b = appendField(b, "topic", e.Topic)
 	b = appendList(b, "filters", e.Filters)
+	b = appendCount(b, "more_filters", uint64(e.MoreFilters))
 	b = appendInt(b, "qos", e.QoS)
 	b = appendBool(b, "retain", e.Retain)
 	b = appendInt(b, "payload_bytes", e.PayloadBytes)
@@ -117,11 +118,10 @@ func appendStrings(b []byte, values []string) []byte {
 }
 
 // hidden reports runes beyond ASCII that speak to a terminal or a viewer rather
-// than to its reader: the second control set, line separators, marks that turn
-// the direction of text, and what is no character.
+// than to its reader: the second control set, line separators, what formats text
+// unseen (joiners, marks that turn its direction, tags), and what is no character.
 func hidden(r rune) bool {
-	return r < 0xA0 || r == '\u2028' || r == '\u2029' ||
-		r >= 0x061C && unicode.In(r, unicode.Bidi_Control, unicode.Noncharacter_Code_Point)
+	return r < 0xA0 || r == '\u2028' || r == '\u2029' || unicode.In(r, unicode.Cf, unicode.Noncharacter_Code_Point)
 }
 
 // appendEscape appends \uXXXX, or two of them.

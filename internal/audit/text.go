@@ -7,8 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// maxShown is how many bytes of a client's text stand in a line.
-const maxShown = 64
+const (
+	// maxShown is how many bytes of a client's text stand in a line.
+	maxShown = 64
+	// maxShownFilters is how many filters do.
+	maxShownFilters = 4
+)
 
 // The colours of a terminal.
 const (
@@ -106,15 +110,15 @@ func appendWhat(b []byte, e *Event) []byte {
 		b = append(b, ' ')
 		b = appendQuoted(b, e.Topic)
 	}
-	for i, f := range e.Filters {
-		if i == 4 {
-			b = append(b, " and "...)
-			b = strconv.AppendInt(b, int64(len(e.Filters)-i), 10)
-			b = append(b, " more"...)
-			break
-		}
+	shown := e.Filters[:min(len(e.Filters), maxShownFilters)]
+	for _, f := range shown {
 		b = append(b, ' ')
 		b = appendQuoted(b, f)
+	}
+	if more := len(e.Filters) - len(shown) + e.MoreFilters; more > 0 {
+		b = append(b, " and "...)
+		b = strconv.AppendInt(b, int64(more), 10)
+		b = append(b, " more"...)
 	}
 	if e.QoS != nil {
 		b = append(b, " qos "...)
