@@ -23,12 +23,16 @@ func newIDRules(a *config.Auth) idRules {
 	}
 }
 
-// check returns what refuses the client id of c, or RuleNone. An id that the
-// gateway assigned is measured by the template alone, from which it was made.
+// check returns what refuses the client id of c, or RuleNone. What is wrong
+// with an id that the gateway assigned is the user name in it, which is looked
+// at later, or that the client sent none.
 func (r *idRules) check(c *session.ConnectInfo) policy.RuleRef {
 	if c.Assigned || c.ClientID == "" {
 		if r.pattern != nil || r.min > 0 {
 			return policy.RuleEmptyClientID
+		}
+		if c.Assigned {
+			return policy.RuleNone
 		}
 	} else if n := utf8.RuneCountInString(c.ClientID); n < r.min || r.max > 0 && n > r.max {
 		return policy.RuleClientIDLength
@@ -40,6 +44,13 @@ func (r *idRules) check(c *session.ConnectInfo) policy.RuleRef {
 		return policy.RuleCharacters
 	}
 	return policy.RuleNone
+}
+
+// assignable reports whether an id that the gateway assigned is one of the
+// template: not if the user name does not fit into it, and not if a reload has
+// changed it meanwhile.
+func (r *idRules) assignable(c *session.ConnectInfo) bool {
+	return r.template == "" || matchesTemplate(r.template, c.ClientID, c.Username)
 }
 
 // checkForm is what of check can be told of a live connection, which may have

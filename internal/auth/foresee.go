@@ -1,8 +1,11 @@
 package auth
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
@@ -33,6 +36,10 @@ func Foresee(cfg *config.Config, engine *policy.Engine, id policy.Identity, pass
 		Version: id.Version, ClientID: id.ClientID, Username: id.Username,
 		HasUsername: named, HasPassword: named && password,
 	}}
+	if id.ClientID == "" && id.Door == policy.DoorGateway { // it makes one
+		made := strings.TrimSuffix(cfg.Auth.ClientIDTemplate, "*")
+		r.Connect.ClientID, r.Connect.Assigned = strings.ReplaceAll(made, "%u", id.Username), true
+	}
 	only := *cfg
 	only.General.BlockMode = true
 	only.Auth.Providers = slices.DeleteFunc(slices.Clone(cfg.Auth.Providers), func(p config.Provider) bool { return p.Type != "file" })
@@ -74,20 +81,40 @@ func (st *state) why(r *Request, rule policy.RuleRef) string {
 		}
 		return "allow-anonymous is false"
 	case policy.RuleClientIDPattern:
-		return "the client id does not match client-id-pattern"
+		return "the client id does not match client-id-pattern" + st.beforeCredentials()
 	case policy.RuleClientIDLength:
-		return "the client id is shorter than min-client-id-length or longer than max-client-id-length"
+		n := utf8.RuneCountInString(r.Connect.ClientID)
+		is, than := "shorter than min-client-id-length", st.ids.min
+		if n >= st.ids.min {
+			is, than = "longer than max-client-id-length", st.ids.max
+		}
+		unit := "characters"
+		if n == 1 {
+			unit = "character"
+		}
+		return fmt.Sprintf("the client id has %d %s, %s, which is %d", n, unit, is, than) + st.beforeCredentials()
 	case policy.RuleClientIDTemplate:
 		if matchesTemplate(st.ids.template, r.Connect.ClientID, r.Connect.Username) {
 			return "the client id fits another user, of a longer name, too"
 		}
-		return "the client id does not match client-id-template"
+		return "the client id does not match client-id-template" + st.beforeCredentials()
 	case policy.RuleEmptyClientID:
-		return "the client id is empty"
+		if !st.ids.assignable(r.Connect) {
+			return "the client id is empty, and client-id-template makes none without a user name that fits"
+		}
+		return "the client id is empty, which client-id-pattern or min-client-id-length rules out" + st.beforeCredentials()
 	case policy.RuleCharacters:
 		return "the client id or user name holds a character that brokers do not take"
 	}
 	return "a deny rule cannot be filled in with this name"
+}
+
+// beforeCredentials tells who wonders that it is the client id.
+func (st *state) beforeCredentials() string {
+	if st.cfg.Auth.Enabled {
+		return " (checked before credentials)"
+	}
+	return ""
 }
 
 func (st *state) whyNoProvider(r *Request) string {

@@ -32,6 +32,12 @@ func TestForesee(t *testing.T) {
 		{"no provider", set(func(c *config.Config) { c.Auth.Providers = nil }), who("c", "alice"), true, policy.ReasonBadCredentials, policy.RuleProviders, "no provider"},
 		{"anonymous", nil, who("c", ""), false, policy.ReasonNotAllowed, policy.RuleAllowAnonymous, "allow-anonymous is false"},
 		{"client id", set(func(c *config.Config) { c.Auth.ClientIDPattern = regexp.MustCompile("^(?:x)$") }), who("c", "alice"), true, policy.ReasonClientID, policy.RuleClientIDPattern, "client-id-pattern"},
+		{"client id too long", set(func(c *config.Config) { c.Auth.MaxClientIDLength = 2 }), who("abc", "alice"), true, policy.ReasonClientID, policy.RuleClientIDLength, "has 3 characters, longer than max-client-id-length, which is 2 (checked before credentials)"},
+		{"client id too short", set(func(c *config.Config) { c.Auth.MinClientIDLength = 2 }), who("c", "alice"), true, policy.ReasonClientID, policy.RuleClientIDLength, "has 1 character, shorter than min-client-id-length, which is 2"},
+		{"no client id", set(func(c *config.Config) { c.Auth.ClientIDTemplate = "%u-*" }), who("", ""), false, policy.ReasonNotAllowed, policy.RuleAllowAnonymous, "allow-anonymous is false"},
+		{"no client id, anonymous", set(func(c *config.Config) {
+			c.Auth.ClientIDTemplate, c.Auth.AllowAnonymous = "%u-*", true
+		}), who("", ""), false, policy.ReasonClientID, policy.RuleEmptyClientID, "without a user name that fits"},
 		{"detect-only", set(func(c *config.Config) { c.General.BlockMode = false }), who("c", "bob"), true, policy.ReasonBadCredentials, policy.RuleProviders, "disabled"},
 		{"authentication off", set(func(c *config.Config) { c.Auth.Enabled = false }), who("c", "eve"), true, policy.ReasonNone, 0, ""},
 		{"a deny rule", set(func(c *config.Config) {

@@ -199,6 +199,9 @@ func outcomeOf(done []*job, p pair) (right, known bool) {
 
 // admit gives an accepted identity its client id and its policy.
 func (g *Gate) admit(st *state, r *Request, id policy.Identity) Grant {
+	if r.Connect.Assigned && !st.ids.assignable(r.Connect) {
+		return st.refuse(r, policy.ReasonClientID, policy.RuleEmptyClientID)
+	}
 	if st.belongsToOther(&id) {
 		return st.refuse(r, policy.ReasonClientID, policy.RuleClientIDTemplate)
 	}

@@ -273,6 +273,14 @@ func TestGateDecides(t *testing.T) {
 		{"client id template of the longer user name itself", longer("%u-*"), connect("alice-x-1", "alice-x", "secret"), policy.ReasonNone, 0},
 		{"client id template that only looks like a longer user name", longer("%u-*"), connect("alice-y-1", "alice", "secret"), policy.ReasonNone, 0},
 		{"client id template, the longer user name has another place", longer("%u-*"), connect("alice-x", "alice", "secret"), policy.ReasonNone, 0},
+		{"assigned client id, anonymous not allowed", func(c *config.Config) { c.Auth.ClientIDTemplate = "%u-*" }, assigned(connect("-xyz", "-", "-")), policy.ReasonNotAllowed, policy.RuleAllowAnonymous},
+		{"assigned client id, wrong credentials", func(c *config.Config) { c.Auth.ClientIDTemplate = "%u-*" }, assigned(connect("a/b-xyz", "a/b", "guess")), policy.ReasonBadCredentials, policy.RuleProviders},
+		{"assigned client id, user name with a control character", func(c *config.Config) { c.Auth.ClientIDTemplate = "%u-*" }, assigned(connect("a\x01-xyz", "a\x01", "guess")), policy.ReasonBadCredentials, policy.RuleCharacters},
+		{"assigned client id, a template that anonymous clients do not fit", func(c *config.Config) {
+			c.Auth.ClientIDTemplate, c.Auth.AllowAnonymous = "%u-*", true
+		}, assigned(connect("-xyz", "-", "-")), policy.ReasonClientID, policy.RuleEmptyClientID},
+		{"assigned client id, the template is another now", func(c *config.Config) { c.Auth.ClientIDTemplate = "%u-*" }, assigned(connect("gw-xyz", "alice", "secret")), policy.ReasonClientID, policy.RuleEmptyClientID},
+		{"assigned client id", func(c *config.Config) { c.Auth.ClientIDTemplate = "%u-*" }, assigned(connect("alice-xyz", "alice", "secret")), policy.ReasonNone, 0},
 		{"client id rules without authentication", func(c *config.Config) {
 			c.Auth.Enabled, c.Auth.ClientIDPattern = false, regexp.MustCompile("^(?:x.*)$")
 		}, connect("c", "-", "-"), policy.ReasonClientID, policy.RuleClientIDPattern},
@@ -290,6 +298,12 @@ func TestGateDecides(t *testing.T) {
 			}
 		})
 	}
+}
+
+// assigned is r with a client id that the gateway made.
+func assigned(r Request) Request {
+	r.Connect.Assigned = true
+	return r
 }
 
 func TestGateIdentity(t *testing.T) {

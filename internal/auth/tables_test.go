@@ -48,7 +48,7 @@ func TestClientIDRules(t *testing.T) {
 		{"user name with %u", idRules{template: "%u-%u"}, session.ConnectInfo{ClientID: "%u-%u", Username: "%u"}, policy.RuleNone},
 		{"user name with control", idRules{template: "%u"}, session.ConnectInfo{ClientID: "a\u0085", Username: "a\u0085"}, policy.RuleClientIDTemplate},
 		{"user name with $", idRules{template: "%u"}, session.ConnectInfo{ClientID: "$a", Username: "$a"}, policy.RuleClientIDTemplate},
-		{"assigned id not from the template", idRules{template: "%u-*"}, session.ConnectInfo{ClientID: "gw-x", Assigned: true, Username: "bob"}, policy.RuleClientIDTemplate},
+		{"assigned id not from the template: after the user name", idRules{template: "%u-*"}, session.ConnectInfo{ClientID: "gw-x", Assigned: true, Username: "bob"}, policy.RuleNone},
 		{"empty id under a template", idRules{template: "%u*"}, session.ConnectInfo{Username: "bob"}, policy.RuleClientIDTemplate},
 	}
 	for _, c := range cases {

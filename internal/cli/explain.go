@@ -146,11 +146,8 @@ func (c *explainCmd) admission(cfg *config.Config, engine *policy.Engine, q *ana
 			id.Listener = c.Listener
 		}
 		with := *cfg
-		switch {
-		case c.ClientID == nil: // one that the rules for client ids accept
+		if c.ClientID == nil { // one that the rules for client ids accept
 			with.Auth.ClientIDPattern, with.Auth.MinClientIDLength, with.Auth.ClientIDTemplate = nil, 0, ""
-		case *c.ClientID == "" && door == policy.DoorGateway: // it makes one from the template
-			with.Auth.ClientIDTemplate = ""
 		}
 		f, err := auth.Foresee(&with, engine, id, !c.NoPassword)
 		if err != nil {
