@@ -282,12 +282,15 @@ func (q *Query) decide(s *policy.Subject, tr *policy.Trace) policy.Verdict {
 		})
 		return policy.Verdict{Outcome: policy.Deny, Reason: policy.ReasonMalformed, Rule: policy.RuleNone}
 	}
+	size := q.packetSize()
+	if v, fits := q.fits(s.Engine(), size, tr); !fits {
+		return v
+	}
 	if q.Action == Deliver {
 		return s.Deliver([]byte(q.Topic), tr)
 	}
 	m := policy.Message{
-		Topic: []byte(q.Topic), QoS: q.QoS, Retain: q.Retain,
-		PayloadSize: len(q.Payload), PacketSize: len(q.Topic) + len(q.Payload),
+		Topic: []byte(q.Topic), QoS: q.QoS, Retain: q.Retain, PayloadSize: len(q.Payload), PacketSize: size,
 	}
 	if s.Inspects() {
 		m.Payload = q.Payload
@@ -301,6 +304,44 @@ func (q *Query) decide(s *policy.Subject, tr *policy.Trace) policy.Verdict {
 	return s.Publish(m, tr)
 }
 
+// packetSize is the bytes of the whole PUBLISH, which has no properties but
+// those that were asked about.
+func (q *Query) packetSize() int {
+	p := mqtt.Publish{Topic: []byte(q.Topic), QoS: q.QoS}
+	if q.ResponseTopic != "" {
+		p.Properties = p.Properties.AppendString(mqtt.ResponseTopic, q.ResponseTopic)
+	}
+	return len(p.AppendHead(nil, q.Version, len(q.Payload))) + len(q.Payload)
+}
+
+// fits holds the size of a packet to its limit, as the doors do before they
+// read it. A will has limits of its own, and the size of its CONNECT depends on
+// what else is in it.
+func (q *Query) fits(e *policy.Engine, size int, tr *policy.Trace) (policy.Verdict, bool) {
+	most, rule := e.Config().General.MaxPacketSize, policy.RuleMaxPacketSize
+	switch q.Action {
+	case Deliver:
+		most, rule = e.Config().General.MaxDeliverySize, policy.RuleMaxDeliverySize
+	case Will:
+		return policy.Verdict{}, true
+	}
+	if most <= 0 {
+		return policy.Verdict{}, true
+	}
+	step := policy.Step{
+		Check: "packet size", Outcome: policy.Allow, Rule: rule,
+		Detail: fmt.Sprintf("%d bytes of packet, at most %d", size, most),
+	}
+	if size > most {
+		step.Outcome = policy.Deny
+	}
+	tr.Steps = append(tr.Steps, step)
+	if size > most {
+		return policy.Verdict{Outcome: policy.Deny, Reason: policy.ReasonPacketTooLarge, Rule: rule}, false
+	}
+	return policy.Verdict{}, true
+}
+
 // effect is what a door makes of a verdict; it may change the decision's word.
 func (q *Query) effect(s *policy.Subject, d policy.Door, v policy.Verdict, a *Answer) string {
 	changed := v.RemoveWill || v.ClearRetain || a.QoS != nil && *a.QoS < q.QoS
@@ -312,6 +353,8 @@ func (q *Query) effect(s *policy.Subject, d policy.Door, v policy.Verdict, a *An
 		return "forwarded unchanged: general.block-mode is false; audited as detect-only"
 	}
 	switch {
+	case v.Rule == policy.RuleMaxPacketSize:
+		return "not forwarded, and the connection ends"
 	case !v.Allowed():
 		return "not forwarded"
 	case v.RemoveWill:

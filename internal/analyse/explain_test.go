@@ -56,6 +56,12 @@ func TestExplain(t *testing.T) {
 		{"publish", nil, with(func(q *Query) {
 			q.Action, q.Topic, q.QoS, q.Payload = Publish, "sensors/sensor-1/data", 1, []byte("21.5")
 		})},
+		{"publish_too_large", func(c *config.Config) { c.General.MaxPacketSize = 2000 }, with(func(q *Query) {
+			q.Action, q.Topic, q.Payload = Publish, "sensors/sensor-1/data", make([]byte, 2000)
+		})},
+		{"deliver_too_large", func(c *config.Config) { c.General.MaxDeliverySize = 100 }, with(func(q *Query) {
+			q.Action, q.Topic, q.Payload = Deliver, "sensors/x", make([]byte, 2000)
+		})},
 		{"publish_lowered_and_stripped", strip, with(func(q *Query) { q.Action, q.Topic, q.QoS, q.Retain = Publish, "sensors/sensor-1/data", 2, true })},
 		{"publish_denied", nil, with(func(q *Query) { q.Action, q.Topic = Publish, "sensors/sensor-2/data" })},
 		{"publish_malformed", nil, with(func(q *Query) { q.Action, q.Topic = Publish, "sensors/\x1b[31m/+" })},
