@@ -40,7 +40,8 @@ const (
 
 func (e *exchanges) home(id uint16) int { return int(uint32(id) * 2654435769 >> e.shift) }
 
-// find returns the slot of an id, or the free one where it would stand.
+// find returns the slot of an id, or the free one where it would stand. There
+// must be slots, and a free one.
 func (e *exchanges) find(id uint16) int {
 	mask := len(e.slots) - 1
 	for i := e.home(id); ; i = (i + 1) & mask {
@@ -111,8 +112,11 @@ func (e *exchanges) grow() {
 	}
 }
 
-// remove frees an id that is in use.
+// remove frees an id; one that is not in use it leaves.
 func (e *exchanges) remove(id uint16) {
+	if e == nil || e.n == 0 {
+		return
+	}
 	i := e.find(id)
 	if e.slots[i].id != id {
 		return

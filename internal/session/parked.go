@@ -56,9 +56,13 @@ func (s *Session) unpark(fx *Effects) {
 		}
 		s.ex.remove(p.PacketID)
 		s.unparking = true
-		s.publish(h, b, 0, fx)
+		n := s.publish(h, b, 0, fx)
 		s.unparking = false
 		if s.state != stateOpen {
+			return
+		}
+		if n == 0 { // it waits, as reading does
+			made(&s.ex).put(p.PacketID, stageParked, false)
 			return
 		}
 		// Events of this call hold topics in what was sent: it is left alone.

@@ -13,6 +13,17 @@ import (
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
+// TestEmptyExchanges asks tables of nothing.
+func TestEmptyExchanges(t *testing.T) {
+	var none *exchanges
+	none.remove(7)
+	e := new(exchanges)
+	e.remove(7)
+	if none.get(7) != nil || e.get(7) != nil || e.n != 0 {
+		t.Errorf("an empty table has id 7: %+v", e)
+	}
+}
+
 // TestExchangesAgainstMap compares the table with a map over random operations,
 // with ids that collide.
 func TestExchangesAgainstMap(t *testing.T) {

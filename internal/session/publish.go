@@ -340,10 +340,14 @@ func (s *Session) publishDenied(m *message, v policy.Verdict, fx *Effects) int {
 	// Before 5.0 the client believes a refused message of QoS 2 accepted, and
 	// its exchange goes on: with us.
 	keeps := p.QoS == 2 && s.version != mqtt.V5 && s.set.Can.Reply && s.set.onDeny == onDenyAck
-	if keeps && s.ex.get(p.PacketID) == nil {
+	switch {
+	case !keeps:
+	case s.ex.get(p.PacketID) == nil:
 		if act := s.room(); act != actForward {
 			return s.notForwarded(m, act, reply{}, fx)
 		}
+	case !p.Dup:
+		return s.notForwarded(m, actBusy, reply{}, fx)
 	}
 	if !s.tally(mqtt.Client, m.h) {
 		return s.flood(m.h, m.pos, fx)
@@ -364,14 +368,30 @@ func (s *Session) publishDenied(m *message, v policy.Verdict, fx *Effects) int {
 	}
 	var then reply
 	if p.QoS > 0 && s.set.Can.Reply && s.set.onDeny == onDenyAck {
-		then = ackOf(p, ackCode(s.version, v.Reason))
-		if keeps {
-			made(&s.ex).put(p.PacketID, stageOurs, p.Dup && s.resumed)
-		} else if p.QoS == 2 && p.Dup && s.resumed {
-			s.release(p.PacketID, fx)
-		}
+		then = s.answerDenied(p, ackCode(s.version, v.Reason), keeps, fx)
 	}
 	return s.dropBody(mqtt.Client, m.h, m.b, m.pos, then, fx)
+}
+
+// answerDenied is what a client is answered for a message of QoS 1 or 2 that is
+// refused. An id in use keeps its exchange, which goes on.
+func (s *Session) answerDenied(p *mqtt.Publish, code mqtt.ReasonCode, keeps bool, fx *Effects) reply {
+	if p.QoS == 1 {
+		return ackOf(p, code)
+	}
+	switch x := s.ex.get(p.PacketID); {
+	case x != nil && !p.Dup:
+		return ackOf(p, mqtt.PacketIDInUse)
+	case x != nil && x.stage == stageOurs:
+		return reply{typ: mqtt.PUBREC, id: p.PacketID, late: true}
+	case x != nil: // what answers the first answers this
+		return reply{}
+	case keeps:
+		made(&s.ex).put(p.PacketID, stageOurs, p.Dup && s.resumed)
+	case p.Dup && s.resumed:
+		s.release(p.PacketID, fx)
+	}
+	return ackOf(p, code)
 }
 
 // release frees an id that the broker may hold from before a cut, when a policy

@@ -93,6 +93,32 @@ func TestReceiveMaximum(t *testing.T) {
 			},
 		},
 		{
+			"a refused message with the id of a parked one leaves that alone", five, "",
+			testkit.Connack(five, true, 0, testkit.With(testkit.Prop16(mqtt.ReceiveMaximum, 1))),
+			[]exchangeStep{
+				{client, testkit.Publish(five, "dev/a", 2, 1, "a"), testkit.Publish(five, "dev/a", 2, 1, "a"), nil},
+				{client, testkit.Publish(five, "dev/b", 2, 2, "b"), nil, nil},
+				{client, testkit.Publish(five, "other", 2, 2, "c", testkit.Dup()), nil, nil},
+				{client, testkit.Publish(five, "other", 2, 2, "c"), nil, testkit.Ack(five, mqtt.PUBREC, 2, byte(mqtt.PacketIDInUse))},
+				{client, testkit.Publish(five, "other", 2, 1, "c", testkit.Dup()), nil, nil}, // PUBREC of the first is on its way
+				{broker, testkit.Ack(five, mqtt.PUBREC, 1, byte(mqtt.UnspecifiedError)), testkit.Publish(five, "dev/b", 2, 2, "b"), testkit.Ack(five, mqtt.PUBREC, 1, byte(mqtt.UnspecifiedError))},
+				{broker, testkit.Ack(five, mqtt.PUBREC, 2, 0), nil, testkit.Ack(five, mqtt.PUBREC, 2, 0)},
+				{client, testkit.Ack(five, mqtt.PUBREL, 2, 0), testkit.Ack(five, mqtt.PUBREL, 2, 0), nil},
+				{broker, testkit.Ack(five, mqtt.PUBCOMP, 2, 0), nil, testkit.Ack(five, mqtt.PUBCOMP, 2, 0)},
+			},
+		},
+		{
+			"a refused message with the id of a lowered one waits for its PUBACK", three, lowering,
+			testkit.Connack(three, false, 0),
+			[]exchangeStep{
+				{client, testkit.Publish(three, "dev/a", 2, 1, "a"), testkit.Publish(three, "dev/a", 1, 1, "a"), nil},
+				{client, testkit.Publish(three, "other", 2, 1, "b", testkit.Dup()), nil, nil},
+				{broker, testkit.Ack(three, mqtt.PUBACK, 1, 0), nil, testkit.Ack(three, mqtt.PUBREC, 1, 0)},
+				{client, testkit.Publish(three, "other", 2, 1, "b", testkit.Dup()), nil, testkit.Ack(three, mqtt.PUBREC, 1, 0)},
+				{client, testkit.Ack(three, mqtt.PUBREL, 1, 0), nil, testkit.Ack(three, mqtt.PUBCOMP, 1, 0)},
+			},
+		},
+		{
 			"more than is kept is refused", five, "",
 			testkit.Connack(five, false, 0, testkit.With(testkit.Prop16(mqtt.ReceiveMaximum, 1))),
 			[]exchangeStep{
@@ -122,6 +148,29 @@ func TestReceiveMaximum(t *testing.T) {
 				t.Errorf("ended: %+v", r.end)
 			}
 		})
+	}
+}
+
+// TestParkedOutliveTheOthers has the table of exchanges emptied, by a refusal,
+// while messages are parked.
+func TestParkedOutliveTheOthers(t *testing.T) {
+	const v, n = mqtt.V5, 60
+	r := newRig(t, policy.DoorGateway, engineOf(t, `{`+plainRules+`}`))
+	r.feed(mqtt.Client, testkit.Connect(v, "c1", testkit.Resume()))
+	r.feed(mqtt.Broker, testkit.Connack(v, true, 0, testkit.With(testkit.Prop16(mqtt.ReceiveMaximum, 1))))
+	for id := 1; id <= n; id++ {
+		r.feed(mqtt.Client, testkit.Publish(v, "dev/a", 2, id, "x"))
+	}
+	r.feed(mqtt.Client, testkit.Publish(v, "other", 2, n, "x", testkit.Dup()))
+	r.feed(mqtt.Broker, testkit.Ack(v, mqtt.PUBCOMP, n, 0))
+	for id := 1; id <= n; id++ {
+		if want := testkit.Publish(v, "dev/a", 2, id, "x"); !bytes.HasSuffix(r.out[mqtt.Broker], want) {
+			t.Fatalf("message %d did not go up", id)
+		}
+		r.feed(mqtt.Broker, testkit.Ack(v, mqtt.PUBREC, id, byte(mqtt.UnspecifiedError)))
+	}
+	if r.ended {
+		t.Errorf("ended: %+v", r.end)
 	}
 }
 
