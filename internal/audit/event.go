@@ -55,6 +55,7 @@ type Event struct {
 	QoS           *int      `json:"qos,omitempty"`
 	Retain        *bool     `json:"retain,omitempty"`
 	PayloadBytes  *int      `json:"payload_bytes,omitempty"`
+	PacketBytes   int       `json:"packet_bytes,omitempty"` // of a packet that was too large to be read
 	Count         uint64    `json:"count,omitempty"` // so many like an earlier one of the connection were not written
 	DurationUS    int64     `json:"duration_us,omitempty"`
 	// mqtt,disconnect
@@ -126,6 +127,7 @@ func (c *Conn) event(
 	if e.Packet != 0 {
 		out.Packet, out.Direction = e.Packet.String(), direction(e.From)
 	}
+	out.PacketBytes = e.PacketBytes
 	out.Will, out.Topic = e.Will, cut(e.Topic)
 	named := min(len(e.Filters), maxFilters)
 	for _, f := range e.Filters[:named] {
@@ -134,7 +136,7 @@ func (c *Conn) event(
 	out.MoreFilters = len(e.Filters) - named + e.MoreFilters
 	switch {
 	case e.Count > 0: // of many messages
-	case e.Packet == mqtt.PUBLISH, e.Topic != nil: // or a will
+	case e.Topic != nil: // a PUBLISH that was read, or a will
 		qos, retain, size := int(e.QoS), e.Retain, e.PayloadBytes
 		out.QoS, out.Retain, out.PayloadBytes = &qos, &retain, &size
 	case e.Kind == session.KindQoSDowngraded, e.Kind == session.KindQoSOverLimit:

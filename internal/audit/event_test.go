@@ -121,6 +121,14 @@ func kinds(t *testing.T) []named {
 		Kind: session.KindSubscriptionRemoved, Decision: session.DecisionDrop, Reason: policy.ReasonACL, Rule: 2,
 		Packet: mqtt.SUBSCRIBE, Filters: [][]byte{[]byte("keys/+"), []byte("keys/1")},
 	})
+	add("blocked publish, too large", gateway, verified, &session.Event{
+		Kind: session.KindBlocked, Decision: session.DecisionClose, Reason: policy.ReasonPacketTooLarge, Rule: policy.RuleMaxPacketSize,
+		Packet: mqtt.PUBLISH, PacketBytes: 2_000_000,
+	})
+	add("blocked publish, one too many", gateway, verified, &session.Event{
+		Kind: session.KindBlocked, Decision: session.DecisionClose, Reason: policy.ReasonLimit, Rule: policy.RulePacketsPerSecond,
+		Packet: mqtt.PUBLISH,
+	})
 	end := func(name string, e session.End) {
 		add(name, gateway, verified, &session.Event{
 			Kind: session.KindDisconnected, Decision: session.DecisionClose, Reason: e.Reason, Rule: e.Rule,

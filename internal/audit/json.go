@@ -44,6 +44,7 @@ func (e *Event) AppendJSON(b []byte) []byte {
 	b = appendInt(b, "qos", e.QoS)
 	b = appendBool(b, "retain", e.Retain)
 	b = appendInt(b, "payload_bytes", e.PayloadBytes)
+	b = appendCount(b, "packet_bytes", uint64(e.PacketBytes))
 	b = appendCount(b, "count", e.Count)
 	if e.DurationUS != 0 {
 		b = strconv.AppendInt(appendKey(b, "duration_us"), e.DurationUS, 10)

@@ -132,6 +132,11 @@ func appendWhat(b []byte, e *Event) []byte {
 		b = strconv.AppendInt(b, int64(*e.PayloadBytes), 10)
 		b = append(b, " bytes"...)
 	}
+	if e.PacketBytes > 0 {
+		b = append(b, " of "...)
+		b = strconv.AppendInt(b, int64(e.PacketBytes), 10)
+		b = append(b, " bytes"...)
+	}
 	return b
 }
 

@@ -54,16 +54,26 @@ func (s *Session) fault(from mqtt.Side, h mqtt.Header, b []byte, pos int, e End,
 	}
 	s.event(fx, Event{
 		Kind: KindBlocked, Decision: DecisionClose, Reason: e.Reason, Rule: e.Rule, Packet: h.Type, From: from,
+		PacketBytes: unread(h, e.Reason),
 	})
 	s.verdict(fx, from, h, 0, pos, DecisionClose, e.Reason, e.Rule)
 	s.ending(e, fx)
 	return max(min(h.Size(), len(b)-pos), 1)
 }
 
+// unread is the size of a packet whose size is what is wrong with it.
+func unread(h mqtt.Header, r policy.Reason) int {
+	if r == policy.ReasonPacketTooLarge {
+		return h.Size()
+	}
+	return 0
+}
+
 // becomeOpaque has everything pass from here on, both ways, unread.
 func (s *Session) becomeOpaque(from mqtt.Side, h mqtt.Header, b []byte, pos int, e End, fx *Effects) int {
 	s.event(fx, Event{
 		Kind: KindDetected, Decision: DecisionDetect, Reason: e.Reason, Rule: e.Rule, Packet: h.Type, From: from,
+		PacketBytes: unread(h, e.Reason),
 	})
 	if fx.WantVerdicts {
 		h.Length = len(b) - pos - h.Len
@@ -74,7 +84,7 @@ func (s *Session) becomeOpaque(from mqtt.Side, h mqtt.Header, b []byte, pos int,
 		s.needDial(fx)
 		return 0
 	}
-	s.state, s.deadline, s.wake = stateOpaque, 0, 0
+	s.state, s.deadline, s.wake = stateOpaque, 0, s.repeatsAt()
 	s.forward(fx, from.Peer(), pos, len(b))
 	return len(b) - pos
 }

@@ -40,8 +40,9 @@ type Event struct {
 	QoS          byte
 	Retain       bool
 	PayloadBytes int
-	// Repeat: what stays the same of it was reported less than a minute ago and
-	// it is counted: who keeps a record can leave it out. A later event has the
+	PacketBytes  int // of a packet that was too large to be read: the whole of it
+	// Repeat: what stays the same of it was reported in this minute, a refusal
+	// several times, and it is counted: who keeps a record can leave it out. A later event has the
 	// Count, and no topic or filters: so many were repeats.
 	Repeat bool
 	Count  uint64

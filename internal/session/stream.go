@@ -210,9 +210,9 @@ func (s *Session) passChanged(from mqtt.Side, h mqtt.Header, pos int, grown []by
 // passUnread forwards a packet by count without reading it: detect-only.
 func (s *Session) passUnread(from mqtt.Side, h mqtt.Header, b []byte, pos int, fx *Effects) int {
 	s.tally(from, h)
-	s.event(fx, Event{
+	s.often(fx, Event{
 		Kind: KindDetected, Decision: DecisionDetect, Reason: policy.ReasonPacketTooLarge,
-		Rule: policy.RuleMaxPacketSize, Packet: h.Type, From: from,
+		Rule: policy.RuleMaxPacketSize, Packet: h.Type, From: from, PacketBytes: h.Size(),
 	})
 	s.verdict(fx, from, h, 0, pos, DecisionDetect, policy.ReasonPacketTooLarge, policy.RuleMaxPacketSize)
 	return s.passBody(from, h, b, pos, 0, fx)
