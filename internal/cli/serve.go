@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -122,7 +123,9 @@ func (f *runFlags) serve(ctx context.Context, stdio *IO, o app.Options, override
 	}
 	tuneCollector()
 	return a.Run(ctx, reload, func() {
-		announce(log, first)
+		for _, c := range cautions(first) {
+			log.Warn(c)
+		}
 	})
 }
 
@@ -154,20 +157,23 @@ func tuneCollector() {
 	}
 }
 
-// announce says loudly what an operator must know.
-func announce(log *slog.Logger, cfg *config.Config) {
-	if !cfg.Auth.Enabled {
-		log.Warn("authentication is off: user names are claimed, not verified, unless the broker checks them")
+// cautions are what an operator must know about a configuration that is not
+// wrong: logged at the start, and told by validate.
+func cautions(cfg *config.Config) (list []string) {
+	add := func(holds bool, text string) {
+		if holds {
+			list = append(list, text)
+		}
 	}
-	if !cfg.General.BlockMode {
-		log.Warn("block-mode is off: nothing is blocked, only audited")
-	}
-	if cfg.ACL.Enabled && cfg.ACL.DefaultAction == "deny" && len(cfg.ACL.Rules) == 0 {
-		log.Warn("no rules: every topic is denied")
-	}
-	if !cfg.ACL.Enabled {
-		log.Warn("the topic ACL is off")
-	}
+	acl := &cfg.ACL
+	add(!cfg.Auth.Enabled, "authentication is off: user names are claimed, not verified, unless the broker checks them")
+	add(!cfg.General.BlockMode, "block-mode is off: nothing is blocked, only audited")
+	add(!acl.Enabled, "the topic ACL is off")
+	add(acl.Enabled && acl.DefaultAction == "deny" && len(acl.Rules) == 0, "no rules: every topic is denied")
+	denies := func(r config.Rule) bool { return r.Decision == "deny" }
+	add(acl.Enabled && acl.DefaultAction == "allow" && !slices.ContainsFunc(acl.Rules, denies),
+		"no rule denies and default-action is allow: every topic is allowed, but for those that begin with $")
+	return list
 }
 
 // signals gives a context that ends with SIGTERM or SIGINT, which is then its

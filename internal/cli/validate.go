@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/auth"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
@@ -17,7 +18,7 @@ type validateCmd struct {
 
 // Help is shown by --help.
 func (validateCmd) Help() string {
-	return "Prints ok, or every error with its place, and exits 0 or 2. What this version cannot enforce yet is a warning here and refuses a run.\n\n" +
+	return "Prints ok, or every error with its place, and exits 0 or 2. What this version cannot enforce yet is a warning here and refuses a run: then it prints \"ok, but a run refuses it\".\n\n" +
 		"Example: " + Name + " validate /etc/sentinel/mqtt-gateway.json"
 }
 
@@ -43,7 +44,20 @@ func (c *validateCmd) Run(stdio *IO) error {
 	if _, err := policy.Compile(cfg); err != nil {
 		return usage(err)
 	}
-	_, err = fmt.Fprintln(stdio.Out, "ok")
+	for _, text := range cautions(cfg) {
+		fmt.Fprintf(stdio.Err, "%s: warning: %s\n", path, text)
+	}
+	var refused []string
+	for _, w := range warnings {
+		if w.Blocks {
+			refused = append(refused, w.Path)
+		}
+	}
+	verdict := "ok"
+	if refused != nil {
+		verdict += ", but a run refuses it: this version does not enforce " + strings.Join(refused, ", ")
+	}
+	_, err = fmt.Fprintln(stdio.Out, verdict)
 	return err
 }
 
