@@ -56,7 +56,7 @@ type Event struct {
 	Retain        *bool     `json:"retain,omitempty"`
 	PayloadBytes  *int      `json:"payload_bytes,omitempty"`
 	PacketBytes   int       `json:"packet_bytes,omitempty"` // of a packet that was too large to be read
-	Count         uint64    `json:"count,omitempty"` // so many like an earlier one of the connection were not written
+	Count         uint64    `json:"count,omitempty"`        // so many like an earlier one of the connection were not written
 	DurationUS    int64     `json:"duration_us,omitempty"`
 	// mqtt,disconnect
 	EndedBy       string  `json:"ended_by,omitempty"`  // client|broker|policy|gateway
