@@ -476,6 +476,9 @@ func TestHotReload(t *testing.T) {
 	if now, ok := f.Recheck(s); !ok || strings.Join(now.Identity().Groups, ",") != "g" {
 		t.Errorf("after a change of groups: %v", ok)
 	}
+	if want := fmt.Sprintf(`msg="users file reloaded" file=%s users=1 added=0 removed=0 changed=1`, path); log.count(want) != 1 {
+		t.Errorf("%q was not logged:\n%s", want, log.text())
+	}
 	f.count()
 	f.admitted(connect("d", "alice", "secret"))
 	if n := f.count(); n != 0 {
@@ -494,6 +497,11 @@ func TestHotReload(t *testing.T) {
 	if n := log.count("old users stay"); n != 2 {
 		t.Errorf("%d lines about unusable files, want 2:\n%s", n, log.text())
 	}
+
+	// Mended, as it was.
+	writeUsers(t, path, map[string]entry{"alice": {Hash: testHash, Groups: []string{"g"}}})
+	log.wait(t, "usable again")
+	f.admitted(connect("d", "alice", "secret"))
 
 	// Written in place.
 	writeUsers(t, path, map[string]entry{"bob": {Hash: testHash}})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"slices"
@@ -404,4 +405,23 @@ func (u *users) find(name string) (*user, *hash) {
 		return entry, entry.hash
 	}
 	return nil, u.decoy
+}
+
+// since counts what differs from an older version.
+func (u *users) since(old *users) (added, removed, changed int) {
+	for name, now := range u.byName {
+		switch was := old.byName[name]; {
+		case was == nil:
+			added++
+		case !now.same(was):
+			changed++
+		}
+	}
+	return added, len(old.byName) - (len(u.byName) - added), changed
+}
+
+// same reports whether two versions of an entry say the same.
+func (u *user) same(o *user) bool {
+	return u.hash.text == o.hash.text && u.enabled == o.enabled &&
+		slices.Equal(u.groups, o.groups) && maps.Equal(u.attributes, o.attributes)
 }

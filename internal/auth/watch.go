@@ -191,12 +191,22 @@ func (f *follower) read() {
 		}
 		return
 	}
+	failed := f.failure != ""
 	f.failure = ""
 	if slices.Equal(all, old) {
+		if failed {
+			f.gate.log.Info("users files are usable again, and the same as before")
+		}
 		return
 	}
 	f.state.users.Store(&all)
-	f.gate.log.Info("users files reloaded")
+	for i, p := range f.state.providers {
+		if all[i] != old[i] {
+			added, removed, changed := all[i].since(old[i])
+			f.gate.log.Info("users file reloaded", "file", p.path, "users", len(all[i].byName),
+				"added", added, "removed", removed, "changed", changed)
+		}
+	}
 	select {
 	case f.gate.changed <- struct{}{}:
 	default: // one value says it already
