@@ -34,8 +34,9 @@ func newCensus() *census { return &census{byPlace: map[netip.Addr]tally{}} }
 func over(n int32, most int) bool { return most > 0 && int(n) > most }
 
 // arrive counts a connection that was accepted. Another rule than RuleNone
-// refuses it: nothing was counted.
-func (c *census) arrive(a netip.Addr, g *config.General) policy.RuleRef {
+// refuses it: nothing was counted. A proxy stands for many clients, each of
+// which is looked at when it is known, by move.
+func (c *census) arrive(a netip.Addr, proxy bool, g *config.General) policy.RuleRef {
 	a = auth.Network(a)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -46,7 +47,7 @@ func (c *census) arrive(a netip.Addr, g *config.General) policy.RuleRef {
 		case over(c.total.pending+1, l.PendingConnections):
 			c.refusedPending.Add(1)
 			return policy.RulePendingConnections
-		case over(t.pending+1, l.PendingPerIP):
+		case !proxy && over(t.pending+1, l.PendingPerIP):
 			c.refusedPending.Add(1)
 			return policy.RulePendingPerIP
 		}
@@ -55,6 +56,34 @@ func (c *census) arrive(a netip.Addr, g *config.General) policy.RuleRef {
 	t.pending++
 	c.byPlace[a] = t
 	return policy.RuleNone
+}
+
+// move counts a pending connection as one of another address. Another rule than
+// RuleNone is to refuse it; it is counted all the same, until it leaves.
+func (c *census) move(from, to netip.Addr, g *config.General) policy.RuleRef {
+	from, to = auth.Network(from), auth.Network(to)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.byPlace[from]
+	t.pending--
+	c.keep(from, t)
+	t = c.byPlace[to]
+	t.pending++
+	c.keep(to, t)
+	if g.BlockMode && over(t.pending, g.Limits.PendingPerIP) {
+		c.refusedPending.Add(1)
+		return policy.RulePendingPerIP
+	}
+	return policy.RuleNone
+}
+
+// keep stores the tally of a place. The caller holds mu.
+func (c *census) keep(a netip.Addr, t tally) {
+	if t == (tally{}) {
+		delete(c.byPlace, a)
+	} else {
+		c.byPlace[a] = t
+	}
 }
 
 // connect moves a connection whose CONNECT has come from the pending ones to
@@ -97,11 +126,7 @@ func (c *census) leave(a netip.Addr, connected bool) {
 		c.total.pending--
 		t.pending--
 	}
-	if t == (tally{}) {
-		delete(c.byPlace, a)
-	} else {
-		c.byPlace[a] = t
-	}
+	c.keep(a, t)
 }
 
 // count is how many there are.

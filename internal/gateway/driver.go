@@ -288,7 +288,12 @@ func (d *driver) Closed(c netloop.Conn, err error) {
 	var no *refusal
 	switch {
 	case errors.As(err, &no):
-		d.refused(policy.ReasonUpgrade, policy.RuleUpgrade)
+		switch {
+		case no.rule == policy.RuleNone:
+			d.refused(policy.ReasonUpgrade, policy.RuleUpgrade)
+		case d.door.speaks(now): // as for those that come without a proxy
+			d.refused(no.why, no.rule)
+		}
 		d.s.Lost(now, side, fx)
 	case errors.Is(err, netloop.ErrStalled):
 		d.s.End(now, session.End{Cause: session.CauseStalled, Rule: policy.RuleNone}, fx)

@@ -537,7 +537,7 @@ func TestCensusByPlace(t *testing.T) {
 	addr := netip.MustParseAddr
 	arrives := func(a string, want policy.RuleRef) {
 		t.Helper()
-		if got := c.arrive(addr(a), g); got != want {
+		if got := c.arrive(addr(a), false, g); got != want {
 			t.Errorf("%s arrives: got rule %d, want %d", a, got, want)
 		}
 	}

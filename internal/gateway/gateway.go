@@ -328,7 +328,7 @@ func (d *door) open(c netloop.Conn, remote netip.AddrPort) netloop.Handler {
 	}
 	st := g.state.Load()
 	addr := remote.Addr()
-	if rule := g.census.arrive(addr, &st.cfg.General); rule != policy.RuleNone {
+	if rule := g.census.arrive(addr, contains(d.trusted(), addr), &st.cfg.General); rule != policy.RuleNone {
 		d.turnedAway(c, addr, rule)
 		return nil
 	}
@@ -349,11 +349,15 @@ func (d *door) open(c netloop.Conn, remote netip.AddrPort) netloop.Handler {
 // turnedAway audits a connection that a cap refused, at most once a second for
 // each listener: a stranger can cause as many as it likes.
 func (d *door) turnedAway(c netloop.Conn, addr netip.Addr, rule policy.RuleRef) {
-	now, last := c.Now(), d.said.Load()
-	if last != 0 && now-last < int64(time.Second) || !d.said.CompareAndSwap(last, now) {
-		return
+	if d.speaks(session.Time(c.Now())) {
+		d.driver(c, addr).refused(policy.ReasonTooManyConnections, rule)
 	}
-	d.driver(c, addr).refused(policy.ReasonTooManyConnections, rule)
+}
+
+// speaks reports whether a cap's refusal is audited now.
+func (d *door) speaks(now session.Time) bool {
+	last := d.said.Load()
+	return (last == 0 || int64(now)-last >= int64(time.Second)) && d.said.CompareAndSwap(last, int64(now))
 }
 
 // driver is the driver of a connection that was accepted, still without a

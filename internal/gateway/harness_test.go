@@ -74,12 +74,16 @@ func brokers(addrs ...string) []config.Upstream {
 	return list
 }
 
-// start runs a gateway of cfg until the test ends; listeners are its own.
-func start(t testing.TB, cfg *config.Config) *rig {
+// start runs a gateway of cfg until the test ends; listeners are its own, the
+// one for WebSockets as change has it.
+func start(t testing.TB, cfg *config.Config, change ...func(*config.Listener)) *rig {
 	t.Helper()
 	cfg.Gateway.Listeners = []config.Listener{
 		{Name: "plain", Address: "tcp://127.0.0.1:0"},
 		{Name: "web", Address: "ws://127.0.0.1:0/mqtt"},
+	}
+	for _, f := range change {
+		f(&cfg.Gateway.Listeners[1])
 	}
 	cfg.Audit.Output = filepath.Join(t.TempDir(), "audit.log")
 	engine, err := policy.Compile(cfg)

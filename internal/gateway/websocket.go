@@ -102,6 +102,11 @@ func (w *wsConn) upgrade(b []byte) (int, bool) {
 		if yes, no = w.rules.check(r); no != nil {
 			break
 		}
+		if f, ok := w.inner.(forwardee); ok && r.forwarded != "" {
+			if no = f.forwarded(r.forwarded); no != nil {
+				break
+			}
+		}
 		if r.zentinel {
 			w.Pause()
 			// The connection may be gone by then, or the engine.

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 )
 
 const (
@@ -29,6 +31,9 @@ type refusal struct {
 	reason string // of the status line
 	header string // one more header line with its end, or nothing
 	body   string // for people
+	// For the audit; nothing: the upgrade itself is refused.
+	why  policy.Reason
+	rule policy.RuleRef
 }
 
 func (r *refusal) Error() string { return r.body }
@@ -61,7 +66,8 @@ type upgradeRequest struct {
 	version                        string
 	protocols                      []string
 	upgrade, connection            bool
-	zentinel                       bool // it comes from that proxy, or says so
+	zentinel                       bool   // it comes from that proxy, or says so
+	forwarded                      string // X-Forwarded-For
 }
 
 // parseUpgrade reads the head of a request, up to and with its empty line.
@@ -115,6 +121,11 @@ func (r *upgradeRequest) header(name, value string) {
 		r.origin, r.origins = value, r.origins+1
 	case "x-forwarded-by":
 		r.zentinel = value == "Zentinel" || value == "Sentinel"
+	case "x-forwarded-for":
+		if r.forwarded != "" {
+			r.forwarded += ","
+		}
+		r.forwarded += value
 	case "sec-websocket-key":
 		r.key, r.keys = value, r.keys+1
 	case "sec-websocket-version":
