@@ -61,7 +61,7 @@ func Foresee(cfg *config.Config, engine *policy.Engine, id policy.Identity, pass
 		return Foresight{Identity: id, Known: id.Provider != ""}, nil
 	}
 	f := Foresight{Reason: grant.Admission.Reason, Rule: grant.Admission.Rule}
-	if f.Rule == policy.RuleProviders && len(only.Auth.Providers) < len(cfg.Auth.Providers) && r.Connect.HasPassword {
+	if f.Reason == policy.ReasonBadCredentials && f.Rule != policy.RuleCharacters && len(only.Auth.Providers) < len(cfg.Auth.Providers) && r.Connect.HasPassword {
 		return Foresight{Identity: identity(&r)}, nil
 	}
 	f.Why = st.why(&r, f.Rule)
@@ -71,8 +71,17 @@ func Foresee(cfg *config.Config, engine *policy.Engine, id policy.Identity, pass
 // why says for people what refuses r.
 func (st *state) why(r *Request, rule policy.RuleRef) string {
 	switch rule {
+	case policy.RuleNoPassword:
+		return "a user name without a password is not accepted"
+	case policy.RuleUserDisabled:
+		return "the user is disabled"
+	case policy.RuleUnknownUser:
+		return "no users file has this user"
 	case policy.RuleProviders:
-		return st.whyNoProvider(r)
+		if len(st.providers) == 0 {
+			return "there is no provider"
+		}
+		return "the listener asks no provider"
 	case policy.RuleAllowAnonymous:
 		for _, l := range st.listeners {
 			if r.Listener == "" && l.AllowAnonymous != nil && *l.AllowAnonymous {
@@ -115,28 +124,4 @@ func (st *state) beforeCredentials() string {
 		return " (checked before credentials)"
 	}
 	return ""
-}
-
-func (st *state) whyNoProvider(r *Request) string {
-	c := r.Connect
-	switch {
-	case !c.HasPassword:
-		return "a user name without a password is not accepted"
-	case len(st.providers) == 0:
-		return "there is no provider"
-	}
-	asked := false
-	for i, p := range st.providers {
-		if !st.serves(p, r.Listener) {
-			continue
-		}
-		asked = true
-		if u, _ := (*st.users.Load())[i].find(c.Username); u != nil {
-			return "the user is disabled"
-		}
-	}
-	if !asked {
-		return "the listener asks no provider"
-	}
-	return "no users file has this user"
 }

@@ -26,9 +26,9 @@ func TestForesee(t *testing.T) {
 		why      string // or the groups
 	}{
 		{"admitted", nil, who("c", "alice"), true, policy.ReasonNone, 0, "a b"},
-		{"disabled", nil, who("c", "bob"), true, policy.ReasonBadCredentials, policy.RuleProviders, "disabled"},
-		{"unknown", nil, who("c", "eve"), true, policy.ReasonBadCredentials, policy.RuleProviders, "no users file"},
-		{"no password", nil, who("c", "alice"), false, policy.ReasonBadCredentials, policy.RuleProviders, "without a password"},
+		{"disabled", nil, who("c", "bob"), true, policy.ReasonBadCredentials, policy.RuleUserDisabled, "disabled"},
+		{"unknown", nil, who("c", "eve"), true, policy.ReasonBadCredentials, policy.RuleUnknownUser, "no users file"},
+		{"no password", nil, who("c", "alice"), false, policy.ReasonBadCredentials, policy.RuleNoPassword, "without a password"},
 		{"no provider", set(func(c *config.Config) { c.Auth.Providers = nil }), who("c", "alice"), true, policy.ReasonBadCredentials, policy.RuleProviders, "no provider"},
 		{"anonymous", nil, who("c", ""), false, policy.ReasonNotAllowed, policy.RuleAllowAnonymous, "allow-anonymous is false"},
 		{"client id", set(func(c *config.Config) { c.Auth.ClientIDPattern = regexp.MustCompile("^(?:x)$") }), who("c", "alice"), true, policy.ReasonClientID, policy.RuleClientIDPattern, "client-id-pattern"},
@@ -38,7 +38,7 @@ func TestForesee(t *testing.T) {
 		{"no client id, anonymous", set(func(c *config.Config) {
 			c.Auth.ClientIDTemplate, c.Auth.AllowAnonymous = "%u-*", true
 		}), who("", ""), false, policy.ReasonClientID, policy.RuleEmptyClientID, "without a user name that fits"},
-		{"detect-only", set(func(c *config.Config) { c.General.BlockMode = false }), who("c", "bob"), true, policy.ReasonBadCredentials, policy.RuleProviders, "disabled"},
+		{"detect-only", set(func(c *config.Config) { c.General.BlockMode = false }), who("c", "bob"), true, policy.ReasonBadCredentials, policy.RuleUserDisabled, "disabled"},
 		{"authentication off", set(func(c *config.Config) { c.Auth.Enabled = false }), who("c", "eve"), true, policy.ReasonNone, 0, ""},
 		{"a deny rule", set(func(c *config.Config) {
 			c.Auth.Enabled, c.ACL.DefaultAction = false, "allow"

@@ -184,7 +184,34 @@ func (g *Gate) decide(r *Request, done []*job) (Grant, *check) {
 	if guessed && counted {
 		g.lockout.fail(limits, key, now)
 	}
-	return st.refuse(r, policy.ReasonBadCredentials, policy.RuleProviders), nil
+	return st.refuse(r, policy.ReasonBadCredentials, st.unproven(r)), nil
+}
+
+// unproven says for the audit alone why no provider takes the credentials of r:
+// the client is not told who exists.
+func (st *state) unproven(r *Request) policy.RuleRef {
+	c := r.Connect
+	switch {
+	case !c.HasUsername:
+		return policy.RuleProviders
+	case !c.HasPassword:
+		return policy.RuleNoPassword
+	}
+	rule, users := policy.RuleProviders, *st.users.Load()
+	for i, p := range st.providers {
+		if !st.serves(p, r.Listener) {
+			continue
+		}
+		switch user, _ := users[i].find(c.Username); {
+		case user != nil && user.enabled:
+			return policy.RuleWrongPassword
+		case user != nil:
+			rule = policy.RuleUserDisabled
+		case rule == policy.RuleProviders:
+			rule = policy.RuleUnknownUser
+		}
+	}
+	return rule
 }
 
 // outcomeOf finds p among the checks of this request.

@@ -219,22 +219,22 @@ func TestGateDecides(t *testing.T) {
 		rule   policy.RuleRef
 	}{
 		{"right", nil, connect("c", "alice", "secret"), policy.ReasonNone, 0},
-		{"wrong", nil, connect("c", "alice", "guess"), policy.ReasonBadCredentials, policy.RuleProviders},
-		{"unknown user", nil, connect("c", "eve", "secret"), policy.ReasonBadCredentials, policy.RuleProviders},
-		{"disabled user", nil, connect("c", "bob", "secret"), policy.ReasonBadCredentials, policy.RuleProviders},
-		{"no password", nil, connect("c", "alice", "-"), policy.ReasonBadCredentials, policy.RuleProviders},
-		{"empty password", nil, connect("c", "alice", ""), policy.ReasonBadCredentials, policy.RuleProviders},
-		{"password over 72 bytes", nil, connect("c", "alice", "secret"+strings.Repeat("x", 67)), policy.ReasonBadCredentials, policy.RuleProviders},
+		{"wrong", nil, connect("c", "alice", "guess"), policy.ReasonBadCredentials, policy.RuleWrongPassword},
+		{"unknown user", nil, connect("c", "eve", "secret"), policy.ReasonBadCredentials, policy.RuleUnknownUser},
+		{"disabled user", nil, connect("c", "bob", "secret"), policy.ReasonBadCredentials, policy.RuleUserDisabled},
+		{"no password", nil, connect("c", "alice", "-"), policy.ReasonBadCredentials, policy.RuleNoPassword},
+		{"empty password", nil, connect("c", "alice", ""), policy.ReasonBadCredentials, policy.RuleWrongPassword},
+		{"password over 72 bytes", nil, connect("c", "alice", "secret"+strings.Repeat("x", 67)), policy.ReasonBadCredentials, policy.RuleWrongPassword},
 		{"password alone", nil, connect("c", "-", "secret"), policy.ReasonBadCredentials, policy.RuleProviders},
 		{"anonymous not allowed", nil, connect("c", "-", "-"), policy.ReasonNotAllowed, policy.RuleAllowAnonymous},
 		{"anonymous", anonymousOn, connect("c", "-", "-"), policy.ReasonNone, 0},
-		{"wrong is never anonymous", anonymousOn, connect("c", "alice", "guess"), policy.ReasonBadCredentials, policy.RuleProviders},
-		{"empty user name is not anonymous", anonymousOn, connect("c", "", "-"), policy.ReasonBadCredentials, policy.RuleProviders},
-		{"empty user name and password", anonymousOn, connect("c", "", "secret"), policy.ReasonBadCredentials, policy.RuleProviders},
-		{"user name alone is not anonymous", anonymousOn, connect("c", "alice", "-"), policy.ReasonBadCredentials, policy.RuleProviders},
+		{"wrong is never anonymous", anonymousOn, connect("c", "alice", "guess"), policy.ReasonBadCredentials, policy.RuleWrongPassword},
+		{"empty user name is not anonymous", anonymousOn, connect("c", "", "-"), policy.ReasonBadCredentials, policy.RuleNoPassword},
+		{"empty user name and password", anonymousOn, connect("c", "", "secret"), policy.ReasonBadCredentials, policy.RuleUnknownUser},
+		{"user name alone is not anonymous", anonymousOn, connect("c", "alice", "-"), policy.ReasonBadCredentials, policy.RuleNoPassword},
 		{"method is not anonymous", anonymousOn, method(connect("c", "-", "-")), policy.ReasonBadCredentials, policy.RuleProviders},
 		{"method beside right credentials", nil, method(connect("c", "alice", "secret")), policy.ReasonNone, 0},
-		{"method beside wrong credentials", nil, method(connect("c", "alice", "guess")), policy.ReasonBadCredentials, policy.RuleProviders},
+		{"method beside wrong credentials", nil, method(connect("c", "alice", "guess")), policy.ReasonBadCredentials, policy.RuleWrongPassword},
 		{"no providers", func(c *config.Config) { c.Auth.Providers = nil }, connect("c", "alice", "secret"), policy.ReasonBadCredentials, policy.RuleProviders},
 
 		{"listener closes anonymous", listeners, listener(connect("c", "-", "-"), "closed"), policy.ReasonNotAllowed, policy.RuleAllowAnonymous},
@@ -274,7 +274,7 @@ func TestGateDecides(t *testing.T) {
 		{"client id template that only looks like a longer user name", longer("%u-*"), connect("alice-y-1", "alice", "secret"), policy.ReasonNone, 0},
 		{"client id template, the longer user name has another place", longer("%u-*"), connect("alice-x", "alice", "secret"), policy.ReasonNone, 0},
 		{"assigned client id, anonymous not allowed", func(c *config.Config) { c.Auth.ClientIDTemplate = "%u-*" }, assigned(connect("-xyz", "-", "-")), policy.ReasonNotAllowed, policy.RuleAllowAnonymous},
-		{"assigned client id, wrong credentials", func(c *config.Config) { c.Auth.ClientIDTemplate = "%u-*" }, assigned(connect("a/b-xyz", "a/b", "guess")), policy.ReasonBadCredentials, policy.RuleProviders},
+		{"assigned client id, wrong credentials", func(c *config.Config) { c.Auth.ClientIDTemplate = "%u-*" }, assigned(connect("a/b-xyz", "a/b", "guess")), policy.ReasonBadCredentials, policy.RuleUnknownUser},
 		{"assigned client id, user name with a control character", func(c *config.Config) { c.Auth.ClientIDTemplate = "%u-*" }, assigned(connect("a\x01-xyz", "a\x01", "guess")), policy.ReasonBadCredentials, policy.RuleCharacters},
 		{"assigned client id, a template that anonymous clients do not fit", func(c *config.Config) {
 			c.Auth.ClientIDTemplate, c.Auth.AllowAnonymous = "%u-*", true
@@ -351,10 +351,10 @@ func TestGateDetectOnly(t *testing.T) {
 		reason policy.Reason
 		rule   policy.RuleRef
 	}{
-		{"wrong password", connect("d", "alice", "guess"), policy.ReasonBadCredentials, policy.RuleProviders},
+		{"wrong password", connect("d", "alice", "guess"), policy.ReasonBadCredentials, policy.RuleWrongPassword},
 		{"anonymous", connect("d", "-", "-"), policy.ReasonNotAllowed, policy.RuleAllowAnonymous},
 		{"client id", connect(strings.Repeat("d", 200), "alice", "secret"), policy.ReasonClientID, policy.RuleClientIDLength},
-		{"takeover", connect("c", "bob", "guess"), policy.ReasonBadCredentials, policy.RuleProviders},
+		{"takeover", connect("c", "bob", "guess"), policy.ReasonBadCredentials, policy.RuleUserDisabled},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -429,7 +429,7 @@ func TestGateLockout(t *testing.T) {
 		c.Auth.AllowAnonymous = true
 	})
 	for i := range 3 {
-		f.refused(connect("c", "alice", strings.Repeat("g", i+1)), policy.ReasonBadCredentials, policy.RuleProviders)
+		f.refused(connect("c", "alice", strings.Repeat("g", i+1)), policy.ReasonBadCredentials, policy.RuleWrongPassword)
 	}
 	f.count()
 	f.refused(connect("c", "alice", "secret"), policy.ReasonLockedOut, policy.RuleFailureLockout)
@@ -450,8 +450,8 @@ func TestGateLockout(t *testing.T) {
 func TestGateLockoutCountsComparisons(t *testing.T) {
 	f := start(t, func(c *config.Config) { c.Auth.FailureLockout.Attempts = 3 })
 	for range 10 {
-		f.refused(connect("c", "alice", "-"), policy.ReasonBadCredentials, policy.RuleProviders)
-		f.refused(connect("c", "alice", strings.Repeat("x", 73)), policy.ReasonBadCredentials, policy.RuleProviders)
+		f.refused(connect("c", "alice", "-"), policy.ReasonBadCredentials, policy.RuleNoPassword)
+		f.refused(connect("c", "alice", strings.Repeat("x", 73)), policy.ReasonBadCredentials, policy.RuleWrongPassword)
 	}
 	if n := len(f.lockout.keys); n != 0 {
 		t.Errorf("%d keys, want 0", n)
@@ -463,7 +463,7 @@ func TestGateLockoutCountsComparisons(t *testing.T) {
 func TestGateLockoutCountsRepeats(t *testing.T) {
 	f := start(t, func(c *config.Config) { c.Auth.FailureLockout.Attempts = 3 })
 	for range 3 {
-		f.refused(connect("c", "alice", "guess"), policy.ReasonBadCredentials, policy.RuleProviders)
+		f.refused(connect("c", "alice", "guess"), policy.ReasonBadCredentials, policy.RuleWrongPassword)
 	}
 	if n := f.count(); n != 1 {
 		t.Errorf("%d comparisons for one pair, want 1", n)
@@ -482,9 +482,15 @@ func TestGateCache(t *testing.T) {
 		{"first", 0, func() { f.admitted(connect("c", "alice", "secret")) }, 1},
 		{"again", 299 * time.Second, func() { f.admitted(connect("c", "alice", "secret")) }, 0},
 		{"expired", time.Second, func() { f.admitted(connect("c", "alice", "secret")) }, 1},
-		{"wrong", 0, func() { f.refused(connect("c", "alice", "guess"), policy.ReasonBadCredentials, policy.RuleProviders) }, 1},
-		{"wrong again", 9 * time.Second, func() { f.refused(connect("c", "alice", "guess"), policy.ReasonBadCredentials, policy.RuleProviders) }, 0},
-		{"wrong expired", time.Second, func() { f.refused(connect("c", "alice", "guess"), policy.ReasonBadCredentials, policy.RuleProviders) }, 1},
+		{"wrong", 0, func() {
+			f.refused(connect("c", "alice", "guess"), policy.ReasonBadCredentials, policy.RuleWrongPassword)
+		}, 1},
+		{"wrong again", 9 * time.Second, func() {
+			f.refused(connect("c", "alice", "guess"), policy.ReasonBadCredentials, policy.RuleWrongPassword)
+		}, 0},
+		{"wrong expired", time.Second, func() {
+			f.refused(connect("c", "alice", "guess"), policy.ReasonBadCredentials, policy.RuleWrongPassword)
+		}, 1},
 	}
 	for _, s := range steps {
 		f.pass(s.pass)
@@ -510,7 +516,14 @@ func TestGateUnknownUserCostsTheDearestHash(t *testing.T) {
 	cases := []struct {
 		user string
 		like string
-	}{{"cheap", testHash}, {"dear", dear}, {"disabled", testHash}, {"unknown", dear}, {"", dear}}
+		rule policy.RuleRef
+	}{
+		{"cheap", testHash, policy.RuleWrongPassword},
+		{"dear", dear, policy.RuleWrongPassword},
+		{"disabled", testHash, policy.RuleUserDisabled},
+		{"unknown", dear, policy.RuleUnknownUser},
+		{"", dear, policy.RuleUnknownUser},
+	}
 	for _, c := range cases {
 		t.Run(c.user, func(t *testing.T) {
 			want, err := parseHash(c.like)
@@ -519,7 +532,7 @@ func TestGateUnknownUserCostsTheDearestHash(t *testing.T) {
 			}
 			var got []*hash
 			f.pool.verify = func(h *hash, _ []byte) bool { got = append(got, h); return false }
-			f.refused(connect("c", c.user, "guess"), policy.ReasonBadCredentials, policy.RuleProviders)
+			f.refused(connect("c", c.user, "guess"), policy.ReasonBadCredentials, c.rule)
 			if len(got) != 1 || got[0].price() != want.price() || got[0].bcrypt != want.bcrypt {
 				t.Errorf("compared with %v, want one like %s", got, c.like)
 			}
@@ -555,7 +568,7 @@ func TestGateProviderOrder(t *testing.T) {
 		}
 	}
 	f.count()
-	f.refused(connect("c", "eve", "secret"), policy.ReasonBadCredentials, policy.RuleProviders)
+	f.refused(connect("c", "eve", "secret"), policy.ReasonBadCredentials, policy.RuleUnknownUser)
 	if n := f.count(); n != 2 {
 		t.Errorf("an unknown user cost %d comparisons at two providers, want 2", n)
 	}

@@ -544,7 +544,7 @@ func TestHotReloadKubernetes(t *testing.T) {
 	mount("..2", map[string]entry{"carol": {Hash: testHash}})
 	f.waitForChange()
 	f.admitted(connect("c", "carol", "secret"))
-	f.refused(connect("c", "alice", "secret"), policy.ReasonBadCredentials, policy.RuleProviders)
+	f.refused(connect("c", "alice", "secret"), policy.ReasonBadCredentials, policy.RuleUnknownUser)
 }
 
 // Notification and polling each suffice alone.

@@ -159,6 +159,10 @@ const (
 	RuleRevoked        // "revoked": who was admitted would not be any more
 	RuleDrain          // "drain": we stop
 	RuleOthers         // "others": rules there was no place to count apart
+	RuleNoPassword     // "no-password": a user name alone
+	RuleUnknownUser    // "unknown-user": none that a provider knows
+	RuleUserDisabled   // "user-disabled"
+	RuleWrongPassword  // "wrong-password"
 )
 
 // builtinNames are the names of the built-in checks, by -RuleRef.
@@ -211,6 +215,10 @@ var builtinNames = [...]string{
 	-RuleRevoked:             "revoked",
 	-RuleDrain:               "drain",
 	-RuleOthers:              "others",
+	-RuleNoPassword:          "no-password",
+	-RuleUnknownUser:         "unknown-user",
+	-RuleUserDisabled:        "user-disabled",
+	-RuleWrongPassword:       "wrong-password",
 }
 
 // Verdict is one decision. The zero Outcome denies.
