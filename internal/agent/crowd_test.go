@@ -131,7 +131,7 @@ func TestNoReader(t *testing.T) {
 		default:
 			p := a.proxy(t, wire.V1)
 			w := p.Open(fmt.Sprint("other", time.Now().UnixNano()))
-			if r, err := w.Try(mqtt.Client, wire.OpPing, true, nil); err == nil {
+			if r, err := w.Try(mqtt.Client, wire.OpClose, true, nil); err == nil {
 				want(t, "meanwhile", r, wire.WSAllow)
 			} // else the machine stood still: nothing is answered late
 			p.Close()

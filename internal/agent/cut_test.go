@@ -30,7 +30,7 @@ func TestEveryCut(t *testing.T) {
 		} {
 			p := a.proxy(t, wire.V2)
 			for cut := 1; cut < len(c.packet); cut++ {
-				w := p.Open("w")
+				w := p.Open(fmt.Sprint(name, v, cut))
 				want(t, "CONNECT", w.Send(t, mqtt.Client, testkit.Connect(v, "c")), wire.WSAllow)
 				want(t, "CONNACK", w.Send(t, mqtt.Broker, testkit.Connack(v, false, 0)), wire.WSAllow)
 				before := len(w.Passed[mqtt.Client])
@@ -101,9 +101,11 @@ func FuzzFrames(f *testing.F) {
 		c.nc, c.reader = sink{}, wire.NewReader(nil, wire.V2)
 		return c
 	}
+	n := 0 // ids are used once
 	f.Fuzz(func(t *testing.T, stream, cuts []byte) {
 		c := conns()
-		w := (&testkit.Proxy{}).Open("cut")
+		n++
+		w := (&testkit.Proxy{}).Open(fmt.Sprint("cut", n))
 		var passed []byte
 		for i := 0; len(stream) > 0 && i < 200; i++ {
 			n, op, fin := 1, wire.OpBinary, true
@@ -130,7 +132,7 @@ func FuzzFrames(f *testing.F) {
 		ask(t, c, &end)
 
 		// The broker acts on whole packets only.
-		alone := (&testkit.Proxy{}).Open("alone")
+		alone := (&testkit.Proxy{}).Open(fmt.Sprint("alone", n))
 		for _, packet := range packets(passed) {
 			if len(packet) < 2 || !wholePacket(packet) {
 				break

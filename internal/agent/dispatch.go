@@ -247,20 +247,21 @@ func (c *conn) internal() decision {
 	return d
 }
 
-// unknown decides a frame of a WebSocket that is not in the table.
+// unknown decides a frame of a WebSocket that is not in the table. Only the
+// very first one for a correlation id begins a session: any other may belong to
+// another WebSocket that has, or had, the same id, so it is never decided as
+// the continuation of this one. Control frames pass, but begin it as well: what
+// counts is who was there.
 func (c *conn) unknown(set *settings, e *event) decision {
 	a, f := c.agent, e.frame
-	if f.Unnumbered {
-		f.Index = a.table.begun(c.key)[e.side]
-	}
+	first, shown := a.table.begin(f.CorrelationID, e.arrived)
+	// Without an index only the upgrade says that there is one WebSocket.
+	begins := first && (f.Index == 0 && !f.Unnumbered || shown && f.Unnumbered)
 	switch {
 	case f.Opcode.Control() && (!f.Fin || len(e.data) > maxControl):
 		return c.refuseUnknown(set, policy.ReasonProtocol, closeProtocol, "control-frame")
-	case f.Opcode == wire.OpClose:
-		return allow
-	case f.Opcode.Control(), f.Opcode == wire.OpBinary && f.Fin && len(e.data) == 0:
-		// A ping of a WebSocket that has ended passes, too: it does no harm.
-		a.table.prelude(c.key, int(e.side), f.Index, e.arrived)
+	case f.Opcode == wire.OpClose, f.Opcode.Control() && !begins:
+		// A ping of a WebSocket that has ended passes: it does no harm.
 		return allow
 	case !f.ClientToServer && a.table.over(c.key):
 		// Sent before the broker knew. Nobody is to read it, and nobody is to
@@ -272,27 +273,22 @@ func (c *conn) unknown(set *settings, e *event) decision {
 		return d
 	case f.Opcode == wire.OpText:
 		return c.refuseUnknown(set, policy.ReasonProtocol, closeText, "text-frame")
-	case f.Opcode != wire.OpBinary:
+	case f.Opcode != wire.OpBinary && !f.Opcode.Control():
 		return c.refuseUnknown(set, policy.ReasonProtocol, closeProtocol, "continuation")
-	case !f.ClientToServer:
+	case !first && f.Index == 0 && f.ClientToServer:
+		return c.refuseUnknown(set, policy.ReasonProtocol, closePolicy, "correlation-id")
+	case !begins, !f.ClientToServer && len(e.data) > 0 && !f.Opcode.Control():
 		return c.refuseUnknown(set, policy.ReasonUninspectable, closePolicy, "unknown-connection")
 	}
-	next := a.table.begun(c.key)
-	if f.Index == 0 && next[mqtt.Client] != 0 {
-		next = [2]uint64{} // another one with the same key
-	}
-	if f.Index != next[mqtt.Client] {
-		return c.refuseUnknown(set, policy.ReasonUninspectable, closePolicy, "unknown-connection")
-	}
-	return c.admit(set, e, next)
+	return c.admit(set, e)
 }
 
-// admit starts a WebSocket with the first frame that holds bytes.
-func (c *conn) admit(set *settings, e *event, next [2]uint64) decision {
+// admit starts a WebSocket with its first frame.
+func (c *conn) admit(set *settings, e *event) decision {
 	a, f := c.agent, e.frame
 	ws := &webSocket{
 		key: string(c.key), id: string(f.CorrelationID), addr: parseAddr(f.ClientIP), route: string(f.Route), set: set,
-		next: next, seen: e.arrived, waiting: true,
+		seen: e.arrived, wake: e.arrived, waiting: true, // when to wake it, the session says then
 	}
 	ws.network = network(ws.addr)
 	ws.who = audit.Conn{

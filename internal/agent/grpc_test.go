@@ -84,11 +84,11 @@ func TestStreamMessages(t *testing.T) {
 	if r := via.Upgrade(t, "u", nil); r.Block != 0 {
 		t.Errorf("upgrade: %+v", r)
 	}
-	r := via.Upgrade(t, "u", map[string][]string{"Upgrade": {"websocket"}, "Sec-WebSocket-Extensions": {"permessage-deflate"}})
+	r := via.Upgrade(t, "v", map[string][]string{"Upgrade": {"websocket"}, "Sec-WebSocket-Extensions": {"permessage-deflate"}})
 	if r.Block != 400 || !strings.Contains(r.Body, "perMessageDeflate: false") {
 		t.Errorf("upgrade with compression: %+v", r)
 	}
-	r = via.Upgrade(t, "u", map[string][]string{"upgrade": {"websocket"}, "sec-websocket-protocol": {"mqtt"}, extensionsHeader: {"x-foo"}})
+	r = via.Upgrade(t, "w", map[string][]string{"upgrade": {"websocket"}, "sec-websocket-protocol": {"mqtt"}, extensionsHeader: {"x-foo"}})
 	if r.Block != 0 || len(r.RemoveHeaders) != 1 || r.RemoveHeaders[0] != extensionsHeader {
 		t.Errorf("upgrade with an extension: %+v", r)
 	}
@@ -384,6 +384,7 @@ func TestSlowCheckRPC(t *testing.T) {
 func TestCancelStream(t *testing.T) {
 	a := slowDoor(t, "", overRPC)
 	p := shakenStream(t, a.dialRPC(t))
+	(&testkit.Proxy{Via: p}).Upgrade(t, "given up", nil)
 	w := (&testkit.Proxy{}).Open("given up")
 	e := w.Event(mqtt.Client, wire.OpBinary, true, alice("c", "right"))
 	p.send(t, frameV2(&e))
@@ -400,6 +401,7 @@ func TestCancelStream(t *testing.T) {
 func TestStopRPC(t *testing.T) {
 	a := slowDoor(t, "", overRPC)
 	p := shakenStream(t, a.dialRPC(t))
+	(&testkit.Proxy{Via: p}).Upgrade(t, "slow", nil)
 	w := (&testkit.Proxy{}).Open("slow")
 	e := w.Event(mqtt.Client, wire.OpBinary, true, alice("c", "right"))
 	p.send(t, frameV2(&e))

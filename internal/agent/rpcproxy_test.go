@@ -113,6 +113,7 @@ type streamProxy struct {
 	// Guarded by mu.
 	mu    sync.Mutex
 	extra []*agentv2.AgentToProxy // what nobody asked for
+	asked map[string]bool         // ids of upgrades
 }
 
 // openStream opens a stream as proxies do: nothing is sent before the agent's
@@ -129,7 +130,7 @@ func openStream(tb testing.TB, cc grpc.ClientConnInterface) *streamProxy {
 	if err != nil || !limit.Stop() {
 		tb.Fatalf("headers of the stream: %v", err)
 	}
-	return &streamProxy{stream: stream, cancel: cancel}
+	return &streamProxy{stream: stream, cancel: cancel, asked: map[string]bool{}}
 }
 
 // shakenStream is a stream that has shaken hands.
@@ -194,8 +195,19 @@ func (p *streamProxy) ask(m *agentv2.ProxyToAgent, id string) (wire.Response, er
 	return readV2(out.GetResponse()), nil
 }
 
-// Frame asks about a frame. Only whole messages can be told.
-func (p *streamProxy) Frame(_ context.Context, e *wire.FrameEvent) (wire.Response, error) {
+// Frame asks about a frame. Only whole messages can be told. The upgrade is
+// asked about before the first one, if it was not.
+func (p *streamProxy) Frame(ctx context.Context, e *wire.FrameEvent) (wire.Response, error) {
+	p.mu.Lock()
+	asked := p.asked[e.CorrelationID]
+	p.mu.Unlock()
+	if !asked {
+		headers := map[string][]string{"upgrade": {"websocket"}, "sec-websocket-protocol": {"mqtt"}}
+		_, err := p.Headers(ctx, &wire.HeadersEvent{CorrelationID: e.CorrelationID, Route: e.Route, Headers: headers})
+		if err != nil {
+			return wire.Response{}, err
+		}
+	}
 	r, err := p.ask(frameV2(e), e.CorrelationID)
 	r.HasWebSocket, r.WebSocket = true, wire.WSAllow
 	if r.Block != 0 {
@@ -215,6 +227,9 @@ func frameV2(e *wire.FrameEvent) *agentv2.ProxyToAgent {
 }
 
 func (p *streamProxy) Headers(_ context.Context, e *wire.HeadersEvent) (wire.Response, error) {
+	p.mu.Lock()
+	p.asked[e.CorrelationID] = true
+	p.mu.Unlock()
 	return p.ask(headersEventV2(e), e.CorrelationID)
 }
 

@@ -27,6 +27,7 @@ type table struct {
 	// Guarded by mu.
 	mu    sync.Mutex
 	ids   map[string]*webSocket // correlation ids are unique over the process
+	seen  seen                  // those of live ones, and of all that may be
 	named map[client]*webSocket // who is connected at the broker
 	users map[identity]int32    // how many were admitted
 	addrs map[netip.Addr]presence
@@ -53,31 +54,22 @@ type presence struct{ live, waiting int32 }
 type shard struct {
 	mu   sync.RWMutex
 	live map[string]*webSocket
-	// preludes are WebSockets that sent nothing but pings, pongs and empty
-	// frames so far: what makes it possible to go on counting their frames
-	// without keeping a session for them. Those that have ended in order stand
-	// here, too: what their broker still sends is no attack.
-	preludes map[string]*prelude
+	// ended are those that have ended in order, and when: what their broker
+	// still sends is no attack.
+	ended map[string]session.Time
 }
 
-// prelude is the next index of each direction before CONNECT.
-type prelude struct {
-	next [2]uint64
-	seen session.Time
-	over bool // it has ended
-}
-
-// Bounds of preludes: a client that pings before CONNECT is rare, and one that
-// is forgotten is refused.
+// Bounds of those that have ended: one that is forgotten is refused as any
+// other that is not known.
 const (
-	maxPreludes = 64 // a shard
-	preludeTime = 60 * session.Second
+	maxEnded  = 64 // a shard
+	endedTime = 60 * session.Second
 )
 
 func newTable() *table {
-	t := &table{seed: maphash.MakeSeed(), ids: map[string]*webSocket{}, named: map[client]*webSocket{}, users: map[identity]int32{}, addrs: map[netip.Addr]presence{}}
+	t := &table{seed: maphash.MakeSeed(), ids: map[string]*webSocket{}, seen: newSeen(), named: map[client]*webSocket{}, users: map[identity]int32{}, addrs: map[netip.Addr]presence{}}
 	for i := range t.shards {
-		t.shards[i].live, t.shards[i].preludes = map[string]*webSocket{}, map[string]*prelude{}
+		t.shards[i].live, t.shards[i].ended = map[string]*webSocket{}, map[string]session.Time{}
 	}
 	return t
 }
@@ -156,7 +148,6 @@ func (t *table) add(ws *webSocket) full {
 	at.live++
 	at.waiting++
 	t.addrs[ws.network] = at
-	delete(s.preludes, ws.key)
 	return fullNot
 }
 
@@ -207,8 +198,9 @@ func (t *table) connected(ws *webSocket) {
 	t.addrs[ws.network] = at
 }
 
-// remove takes ws out; waiting says that connected was not called for it.
-func (t *table) remove(ws *webSocket, waiting bool) {
+// remove takes ws out; waiting says that connected was not called for it. Its
+// id stays taken: whether the WebSocket has really ended nobody tells.
+func (t *table) remove(ws *webSocket, waiting bool, now session.Time) {
 	s := t.shard([]byte(ws.key))
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -216,6 +208,7 @@ func (t *table) remove(ws *webSocket, waiting bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.ids, ws.id)
+	t.seen.add([]byte(ws.id), begun, now)
 	if t.named[ws.name] == ws {
 		delete(t.named, ws.name)
 	}
@@ -245,6 +238,37 @@ func (t *table) byID(id string) *webSocket {
 	return t.ids[id]
 }
 
+// taken reports whether a correlation id is, or may be, that of a WebSocket.
+func (t *table) taken(id []byte) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ids[string(id)] != nil || t.seen.has(id, upgraded) || t.seen.has(id, begun)
+}
+
+// upgrade gives a correlation id to a WebSocket that is to be opened; false: it
+// is taken.
+func (t *table) upgrade(id []byte, now session.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ids[string(id)] != nil || t.seen.has(id, upgraded) || t.seen.has(id, begun) {
+		return false
+	}
+	t.seen.add(id, upgraded, now)
+	return true
+}
+
+// begin notes that a frame has come for a correlation id that has no session.
+// It reports whether it is the first one, and whether the upgrade was shown.
+func (t *table) begin(id []byte, now session.Time) (first, shown bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ids[string(id)] != nil || t.seen.has(id, begun) {
+		return false, false
+	}
+	t.seen.add(id, begun, now)
+	return true, t.seen.has(id, upgraded)
+}
+
 // all yields every WebSocket, one shard after the other, without a lock held.
 func (t *table) all() iter.Seq[*webSocket] {
 	return func(yield func(*webSocket) bool) {
@@ -266,37 +290,13 @@ func (t *table) all() iter.Seq[*webSocket] {
 	}
 }
 
-// prelude counts a frame that comes before CONNECT; false: it is not the next
-// one of its direction. The client's first begins anew.
-func (t *table) prelude(key []byte, side int, index uint64, now session.Time) bool {
-	s := t.shard(key)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.preludes[string(key)]
-	if p == nil || side == 0 && index == 0 {
-		if index != 0 {
-			return false
-		}
-		if p == nil && len(s.preludes) >= maxPreludes {
-			return true
-		}
-		p = new(prelude)
-		s.preludes[string(key)] = p
-	}
-	if p.next[side] != index {
-		return false
-	}
-	p.next[side], p.seen = index+1, now
-	return true
-}
-
 // ended notes that the WebSocket of a key has ended in order.
 func (t *table) ended(key string, now session.Time) {
 	s := t.shard([]byte(key))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.preludes) < maxPreludes {
-		s.preludes[key] = &prelude{seen: now, over: true}
+	if len(s.ended) < maxEnded {
+		s.ended[key] = now
 	}
 }
 
@@ -305,29 +305,18 @@ func (t *table) over(key []byte) bool {
 	s := t.shard(key)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	p := s.preludes[string(key)]
-	return p != nil && p.over
+	_, over := s.ended[string(key)]
+	return over
 }
 
-// begun returns the next indexes of a key that has no session yet.
-func (t *table) begun(key []byte) [2]uint64 {
-	s := t.shard(key)
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if p := s.preludes[string(key)]; p != nil {
-		return p.next
-	}
-	return [2]uint64{}
-}
-
-// forget takes old preludes out.
+// forget takes those out that ended some time ago.
 func (t *table) forget(now session.Time) {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		for key, p := range s.preludes {
-			if now-p.seen > preludeTime {
-				delete(s.preludes, key)
+		for key, at := range s.ended {
+			if now-at > endedTime {
+				delete(s.ended, key)
 			}
 		}
 		s.mu.Unlock()

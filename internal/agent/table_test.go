@@ -47,12 +47,12 @@ func TestTableBounds(t *testing.T) {
 		if got := tab.add(third); got != c.want {
 			t.Errorf("%s: third %d, want %d", c.name, got, c.want)
 		}
-		tab.remove(first, true)
+		tab.remove(first, true, 1)
 		if got := tab.add(third); got != fullNot {
 			t.Errorf("%s: after one left: %d", c.name, got)
 		}
-		tab.remove(second, true)
-		tab.remove(third, true)
+		tab.remove(second, true, 1)
+		tab.remove(third, true, 1)
 		if tab.live.Load() != 0 || tab.waiting.Load() != 0 || len(tab.addrs) != 0 || len(tab.ids) != 0 {
 			t.Errorf("%s: left behind: %d live, %d waiting, %d addresses, %d ids", c.name, tab.live.Load(), tab.waiting.Load(), len(tab.addrs), len(tab.ids))
 		}
@@ -96,37 +96,22 @@ func TestAppendKey(t *testing.T) {
 	}
 }
 
-func TestPreludes(t *testing.T) {
+func TestEnded(t *testing.T) {
 	tab := newTable()
-	key := []byte("k")
-	for i, c := range []struct {
-		side int
-		n    uint64
-		want bool
-	}{{0, 0, true}, {0, 1, true}, {1, 0, true}, {0, 3, false}, {1, 2, false}, {1, 1, true}} {
-		if got := tab.prelude(key, c.side, c.n, 1); got != c.want {
-			t.Errorf("%d: side %d index %d: %v", i, c.side, c.n, got)
-		}
-	}
-	if got := tab.begun(key); got != [2]uint64{2, 2} {
-		t.Errorf("begun %v", got)
-	}
-	if tab.prelude([]byte("other"), 0, 1, 1) {
-		t.Error("a prelude begins in the middle")
-	}
-	for i := range shards * maxPreludes * 2 {
-		tab.prelude(fmt.Append(nil, "flood", i), 0, 0, 1)
+	for i := range shards * maxEnded * 2 {
+		tab.ended(fmt.Sprint(i), 1)
 	}
 	n := 0
 	for i := range tab.shards {
-		n += len(tab.shards[i].preludes)
+		n += len(tab.shards[i].ended)
 	}
-	if n > shards*maxPreludes {
-		t.Errorf("%d preludes kept", n)
+	if n == 0 || n > shards*maxEnded {
+		t.Errorf("%d ended ones kept", n)
 	}
-	tab.forget(2 + preludeTime)
-	if tab.begun(key) != [2]uint64{} {
-		t.Error("an old prelude is kept")
+	tab.forget(2 + endedTime)
+	tab.ended("k", 1)
+	if !tab.over([]byte("k")) || tab.over([]byte("1")) {
+		t.Error("which has ended is not known")
 	}
 }
 

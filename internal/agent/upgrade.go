@@ -20,7 +20,7 @@ const (
 		"Turn it off in the client (MQTT.js: wsOptions: {perMessageDeflate: false}), " +
 		"or have the operator remove Sec-WebSocket-Extensions from the request before it is inspected.\n"
 	adviseSubprotocol = "This path takes MQTT over WebSocket: ask for the subprotocol \"mqtt\" (Sec-WebSocket-Protocol: mqtt).\n"
-	adviseID          = "The trace id of this request belongs to a connection that is open. Leave X-Trace-Id, X-Correlation-Id and X-Request-Id out, or send a fresh one.\n"
+	adviseID          = "The trace id of this request is, or was, that of another connection. Leave X-Trace-Id, X-Correlation-Id and X-Request-Id out, or send a fresh one for each connection.\n"
 	adviseUnreadable  = "The request cannot be inspected.\n"
 )
 
@@ -59,26 +59,31 @@ func (a *Agent) unreadableRequest(h *wire.Headers) wire.Answer {
 }
 
 // request decides a request: upgrades on our routes must be such that the proxy
-// will show us their frames.
+// will show us their frames, and no request may have the id of another
+// WebSocket: on any route, upgrade or not, the proxy would mix up the answers.
 func (a *Agent) request(h *wire.Headers) wire.Answer {
 	set := a.settings.Load()
 	ans := wire.Answer{CorrelationID: []byte(h.CorrelationID)}
-	if a.table.byID(h.CorrelationID) != nil {
-		// On any route, upgrade or not: the proxy would mix up the answers.
+	if a.table.taken(ans.CorrelationID) {
 		return a.refuseUpgrade(set, h, policy.ReasonUpgrade, "correlation-id", adviseID)
 	}
-	if !set.serves([]byte(h.Route), h.HasRoute) || !upgrades(h) {
+	if !upgrades(h) {
 		return ans
 	}
-	a.sees(h.Route)
-	extensions := h.Values[extensionsHeader]
-	switch {
-	case !set.allowExtensions && slices.ContainsFunc(extensions, compresses):
-		return a.refuseUpgrade(set, h, policy.ReasonUpgrade, "permessage-deflate", adviseCompression)
-	case set.requireSubprotocol && !set.subprotocol(h.Tokens("sec-websocket-protocol")):
-		return a.refuseUpgrade(set, h, policy.ReasonUpgrade, "subprotocol", adviseSubprotocol)
-	case len(extensions) > 0 && !set.allowExtensions && set.block:
-		ans.RemoveHeaders = []string{extensionsHeader}
+	if set.serves([]byte(h.Route), h.HasRoute) {
+		a.sees(h.Route)
+		extensions := h.Values[extensionsHeader]
+		switch {
+		case !set.allowExtensions && slices.ContainsFunc(extensions, compresses):
+			return a.refuseUpgrade(set, h, policy.ReasonUpgrade, "permessage-deflate", adviseCompression)
+		case set.requireSubprotocol && !set.subprotocol(h.Tokens("sec-websocket-protocol")):
+			return a.refuseUpgrade(set, h, policy.ReasonUpgrade, "subprotocol", adviseSubprotocol)
+		case len(extensions) > 0 && !set.allowExtensions && set.block:
+			ans.RemoveHeaders = []string{extensionsHeader}
+		}
+	}
+	if !a.table.upgrade(ans.CorrelationID, a.now()) { // another one was quicker
+		return a.refuseUpgrade(set, h, policy.ReasonUpgrade, "correlation-id", adviseID)
 	}
 	return ans
 }

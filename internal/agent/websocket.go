@@ -108,8 +108,8 @@ func (ws *webSocket) frame(c *conn, e *event) decision {
 		return allow
 	case restart && (ws.doom == nil || ws.doom.hijacked):
 		// Two WebSockets have one key, and what is decided for one could be
-		// meant for the other: both end. The other one's next frame is refused
-		// too, and until then the key is not given to anybody.
+		// meant for the other: both end. The other one's next frame is refused,
+		// too.
 		if !ws.set.block {
 			ws.opaque = true
 			return ws.refuse(a, policy.ReasonProtocol, closePolicy, "correlation-id")
@@ -371,7 +371,7 @@ func (ws *webSocket) free(a *Agent) {
 		return
 	}
 	ws.gone = true
-	a.table.remove(ws, ws.waiting)
+	a.table.remove(ws, ws.waiting, a.now())
 	for i := range ws.streams {
 		a.unhold(&ws.streams[i], 0)
 	}
