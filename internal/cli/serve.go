@@ -177,7 +177,7 @@ func cautions(cfg *config.Config) (list []string) {
 }
 
 // signals gives a context that ends with SIGTERM or SIGINT, which is then its
-// cause; a second one exits at once. SIGHUP puts a value into reload, if there
+// cause; a second one exits at once, unless it is an [echo]. SIGHUP puts a value into reload, if there
 // is room; while draining it does nothing. Without reload it is as SIGTERM.
 func signals(parent context.Context, log *slog.Logger, reload chan<- struct{}) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
@@ -185,6 +185,7 @@ func signals(parent context.Context, log *slog.Logger, reload chan<- struct{}) (
 	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	done := make(chan struct{})
 	go func() { // ends with done
+		var first time.Time
 		for {
 			select {
 			case s := <-ch:
@@ -197,10 +198,12 @@ func signals(parent context.Context, log *slog.Logger, reload chan<- struct{}) (
 					case reload <- struct{}{}:
 					default: // one is waiting already
 					}
+				case ctx.Err() != nil && echo(s, time.Since(first)):
 				case ctx.Err() != nil:
 					log.Warn("stopped at once by a second signal, connections were not drained")
 					os.Exit(exitFailed)
 				default:
+					first = time.Now()
 					cancel(errors.New(unix.SignalName(s.(syscall.Signal))))
 				}
 			case <-done:
@@ -209,6 +212,15 @@ func signals(parent context.Context, log *slog.Logger, reload chan<- struct{}) (
 		}
 	}()
 	return ctx, func() { signal.Stop(ch); close(done); cancel(nil) }
+}
+
+// echoTime is within which one stop arrives twice.
+const echoTime = 500 * time.Millisecond
+
+// echo reports whether s, so long after the first signal, is the same stop
+// once more: timeout(1) and some supervisors signal the process and its group.
+func echo(s os.Signal, after time.Duration) bool {
+	return s == syscall.SIGTERM && after < echoTime
 }
 
 // levelTrace is below slog's debug.

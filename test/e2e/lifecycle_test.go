@@ -216,7 +216,7 @@ func TestSecondSignal(t *testing.T) {
 	logged("msg=draining reason=SIGTERM")
 	s.proc.signal(syscall.SIGHUP)
 	logged("no reload while draining")
-	s.proc.signal(syscall.SIGTERM)
+	s.proc.signal(syscall.SIGINT)
 	if code := s.proc.wait(t); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
