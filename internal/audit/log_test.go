@@ -120,6 +120,7 @@ func TestInclude(t *testing.T) {
 		"detected": true, "qos downgraded": true, "qos downgraded in subscribe": true, "retain stripped": true,
 		"will removed": true, "qos over limit": true, "retained over limit": true, "delivery filtered": true,
 		"subscription removed": true, "deliveries filtered": true,
+		"blocked publish, too large": true, "blocked publish, one too many": true,
 		"disconnected by policy": true, "refused before CONNECT": true,
 	}
 	for _, include := range []string{"all", "denied"} {

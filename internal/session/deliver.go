@@ -38,7 +38,7 @@ func (s *Session) deliver(h mqtt.Header, b []byte, pos int, fx *Effects) int {
 			return s.filter(&m, v.Reason, v.Rule, fx)
 		}
 		decision = DecisionDetect
-		s.event(fx, m.event(KindDetected, decision, mqtt.Broker, v.Reason, v.Rule))
+		s.often(fx, m.event(KindDetected, decision, mqtt.Broker, v.Reason, v.Rule))
 	}
 	skip := 0
 	if !plain {

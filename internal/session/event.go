@@ -42,8 +42,8 @@ type Event struct {
 	PayloadBytes int
 	PacketBytes  int // of a packet that was too large to be read: the whole of it
 	// Repeat: what stays the same of it was reported in this minute, a refusal
-	// several times, and it is counted: who keeps a record can leave it out. A later event has the
-	// Count, and no topic or filters: so many were repeats.
+	// several times, and it is counted: who keeps a record can leave it out. A
+	// later event has the Count, and no topic or filters: so many were repeats.
 	Repeat bool
 	Count  uint64
 	End    End // KindDisconnected

@@ -76,6 +76,83 @@ func TestRepeatsAreCounted(t *testing.T) {
 	take(`qos-downgraded "" 2`, `delivery-filtered "" 2`)
 }
 
+// TestRefusalsAreCounted has a client that is refused with every packet, or
+// would be: the first 16 by a rule in a minute are told each, the others as a
+// number.
+func TestRefusalsAreCounted(t *testing.T) {
+	const n, v = 100, mqtt.V311
+	subscribe := testkit.Subscribe(v, 7, "secret/1")
+	for name, c := range map[string]struct {
+		config string
+		from   mqtt.Side
+		packet []byte
+		kind   session.Kind
+	}{
+		"publish":         {``, mqtt.Client, testkit.Publish(v, "secret/1", 1, 7, ""), session.KindBlocked},
+		"subscribe":       {``, mqtt.Client, subscribe, session.KindBlocked},
+		"would publish":   {`"block-mode": false,`, mqtt.Client, testkit.Publish(v, "secret/1", 1, 7, ""), session.KindDetected},
+		"would subscribe": {`"block-mode": false,`, mqtt.Client, subscribe, session.KindDetected},
+		"would get":       {`"block-mode": false,`, mqtt.Broker, testkit.Publish(v, "secret/1", 1, 7, ""), session.KindDetected},
+		"too large":       {`"block-mode": false, "max-packet-size": 20,`, mqtt.Client, testkit.Subscribe(v, 7, "secret/1", "secret/2"), session.KindDetected},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := openRig(t, policy.DoorGateway, v, `{`+plainRules+`, "general": {`+c.config+`"limits": {"denials-per-minute": 0}}}`)
+			told, counted, repeats := 0, uint64(0), 0
+			r.seen = func(e *session.Event) {
+				switch {
+				case e.Kind != c.kind:
+				case e.Repeat:
+					repeats++
+				case e.Count > 0:
+					counted += e.Count
+				default:
+					told++
+				}
+			}
+			for minute := range 2 {
+				for range n {
+					r.feed(c.from, c.packet)
+				}
+				if told != 16 || repeats != n-16 || counted != 0 {
+					t.Errorf("minute %d: %d told, %d to be counted, %d counted, want 16, %d, 0", minute, told, repeats, counted, n-16)
+				}
+				if wait := r.fx.Wake - r.now; r.fx.Wake == 0 || wait > 60*session.Second {
+					t.Errorf("wakes after %d s, at most 60", wait/session.Second)
+				}
+				r.now += 60 * session.Second
+				r.call(nil, mqtt.Client, func() { r.s.Tick(r.now, &r.fx) })
+				if counted != n-16 {
+					t.Errorf("minute %d: %d counted, want %d", minute, counted, n-16)
+				}
+				told, counted, repeats = 0, 0, 0
+				r.now += 60 * session.Second
+			}
+		})
+	}
+}
+
+// TestTheLastRefusalIsTold has a client refused without end, and then ended.
+func TestTheLastRefusalIsTold(t *testing.T) {
+	const v = mqtt.V311
+	r := openRig(t, policy.DoorAgent, v, `{`+plainRules+`, "agent": {"on-deny": "close"}}`)
+	var last session.Event
+	r.seen = func(e *session.Event) {
+		if e.Kind == session.KindBlocked && e.Count == 0 {
+			last = *e
+		}
+	}
+	for range 100 {
+		r.feed(mqtt.Client, testkit.Publish(v, "secret/1", 0, 0, ""))
+	}
+	if !last.Repeat {
+		t.Error("100 refusals are told each")
+	}
+	r.feed(mqtt.Client, testkit.Publish(v, "secret/1", 1, 7, ""))
+	if last.Repeat || last.Decision != session.DecisionClose || !r.ended {
+		t.Errorf("the refusal that ends it: decision %v, repeat %v, ended %v", last.Decision, last.Repeat, r.ended)
+	}
+}
+
 // TestRepeatsAreBounded has more rules withhold something than are counted
 // apart.
 func TestRepeatsAreBounded(t *testing.T) {

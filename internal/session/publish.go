@@ -174,7 +174,7 @@ func (s *Session) publishAllowed(m *message, v policy.Verdict, fx *Effects) int 
 	switch {
 	case !v.Allowed():
 		decision = DecisionDetect
-		s.event(fx, m.event(KindDetected, decision, mqtt.Client, v.Reason, v.Rule))
+		s.often(fx, m.event(KindDetected, decision, mqtt.Client, v.Reason, v.Rule))
 	case qos < p.QoS || strip:
 		decision = s.reportChange(m, v, qos, strip, fx)
 	case s.set.includeAll:
@@ -357,7 +357,7 @@ func (s *Session) publishDenied(m *message, v policy.Verdict, fx *Effects) int {
 	if closes {
 		d = DecisionClose
 	}
-	s.event(fx, m.event(KindBlocked, d, mqtt.Client, v.Reason, v.Rule))
+	s.often(fx, m.event(KindBlocked, d, mqtt.Client, v.Reason, v.Rule))
 	if s.denied() {
 		return s.tooManyDenials(m.h, m.b, m.pos, fx)
 	}

@@ -1,10 +1,17 @@
 package session
 
-import "github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
+import (
+	"math"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
+)
 
 const (
 	// repeatTime is how often at most a connection tells the same again.
 	repeatTime = 60 * Second
+	// ownRefusals is how many refusals of one kind are told before they are
+	// counted: more than a client that errs has, and less than one that floods.
+	ownRefusals = 16
 	// maxRepeats bounds the different things a connection keeps count of. What
 	// is beyond counts under policy.RuleOthers, one for each kind and packet.
 	maxRepeats = 8
@@ -14,6 +21,7 @@ const (
 type repeat struct {
 	what  Event // without a topic or filters: what stays the same
 	next  Time  // not told again before
+	told  uint8 // so many were, of those that may be
 	count uint64
 }
 
@@ -54,19 +62,29 @@ func (e *Event) alike(o *Event) bool {
 	return e.Kind == o.Kind && e.Rule == o.Rule && e.Reason == o.Reason && e.Packet == o.Packet && e.From == o.From
 }
 
-// often reports what a peer can have happen with every packet and at no cost
-// to itself. The first of it is an event like others, the next are repeats; a
-// minute's number of them is one more event.
+// often reports what a peer can have happen with every packet. The first of it,
+// or the first few where something is refused or would be, are events like
+// others, the next are repeats; a minute's number of them is one more event.
 func (s *Session) often(fx *Effects, e Event) {
 	p := made(&s.repeats).of(&e, s.now)
 	if p.count > 0 && s.now >= p.next {
 		s.tellRepeat(p, fx)
 	}
-	if e.Repeat = s.now < p.next; e.Repeat {
+	own := uint8(1)
+	if e.Kind == KindBlocked || e.Kind == KindDetected {
+		own = ownRefusals
+	}
+	if s.now >= p.next {
+		p.next, p.told = s.now+repeatTime, 0
+	}
+	switch {
+	case e.Decision == DecisionClose: // the last one
+	case p.told < own:
+		p.told++
+	default:
+		e.Repeat = true
 		p.count++
 		s.earlier(p.next)
-	} else {
-		p.next = s.now + repeatTime
 	}
 	s.event(fx, e)
 }
@@ -74,7 +92,7 @@ func (s *Session) often(fx *Effects, e Event) {
 func (s *Session) tellRepeat(p *repeat, fx *Effects) {
 	e := p.what
 	e.Count = p.count
-	p.count, p.next = 0, s.now+repeatTime
+	p.count, p.next, p.told = 0, s.now+repeatTime, math.MaxUint8
 	s.event(fx, e)
 }
 

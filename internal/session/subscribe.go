@@ -191,7 +191,7 @@ func (s *Session) refuseSplit(d *split, id uint16, h mqtt.Header, b []byte, pos 
 		return 0, false
 	}
 	if s.set.detect {
-		s.event(fx, d.event(KindDetected, DecisionDetect, h.Type))
+		s.often(fx, d.event(KindDetected, DecisionDetect, h.Type))
 		s.verdict(fx, mqtt.Client, h, 0, pos, DecisionDetect, d.first.Reason, d.first.Rule)
 		for i := range d.filters {
 			if !d.filters[i].sent {
@@ -210,7 +210,7 @@ func (s *Session) refuseSplit(d *split, id uint16, h mqtt.Header, b []byte, pos 
 	case all:
 		dec = DecisionDrop
 	}
-	s.event(fx, d.event(KindBlocked, dec, h.Type))
+	s.often(fx, d.event(KindBlocked, dec, h.Type))
 	if s.denied() {
 		return s.tooManyDenials(h, b, pos, fx), true
 	}
