@@ -45,7 +45,7 @@ var brokers = []*broker{
 	{name: "Mochi 2.7.9", start: startMochi},
 	{
 		name: "rumqttd 0.20.0", start: startRumqttd,
-		remark: "now and then closes a new connection at once, when another has just ended",
+		remark: "now and then closes a new connection at once",
 	},
 	{name: "aedes 1.2.0", start: startAedes},
 }

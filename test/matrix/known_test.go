@@ -4,8 +4,8 @@ package matrix
 
 import "strings"
 
-// known is a difference that is not a defect of the gateway. All have been seen
-// without it.
+// known is a difference that is not a defect of the gateway: it has been seen
+// without it, or stands in the source of the broker.
 type known struct {
 	client, broker, script, scheme, version string // prefixes; "" is any
 	qos                                     string // those it is about; "" is any
