@@ -55,8 +55,9 @@ type commands struct {
 
 // exitError carries an exit code and is already reported when silent.
 type exitError struct {
-	code int
-	err  error
+	code  int
+	err   error
+	typed bool // on the command line: --help of the command says more
 }
 
 func (e *exitError) Error() string {
@@ -68,7 +69,10 @@ func (e *exitError) Error() string {
 func (e *exitError) Unwrap() error { return e.err }
 
 // usage marks err as a mistake in the command line or the configuration.
-func usage(err error) error { return &exitError{exitUsage, err} }
+func usage(err error) error { return &exitError{code: exitUsage, err: err} }
+
+// mistyped marks err as a mistake in the command line.
+func mistyped(err error) error { return &exitError{exitUsage, err, true} }
 
 // Run parses args, runs the command and returns the exit code. It returns when
 // the command is done or ctx ends.
@@ -80,7 +84,7 @@ func Run(ctx context.Context, args []string, stdio IO) int {
 		kong.Description("Security for MQTT: topic ACLs, authentication and more, in front of any broker.\n\n"+
 			"Without a command it serves the Sentinel proxy on a Unix socket. What an agent behind a proxy cannot enforce, "+
 			"and the arrangement that can, is in docs/sentinel.md.\n\n"+
-			"Example: "+Name+" --socket /tmp/sentinel-mqtt.sock --config /etc/sentinel/mqtt-gateway.json"),
+			"Example: "+Name+" --socket /tmp/sentinel-mqtt-agent.sock --config /etc/sentinel/mqtt-gateway.json"),
 		kong.Vars{"version": Name + " " + Version},
 		kong.Writers(stdio.Out, stdio.Err),
 		kong.Exit(func(code int) { exit, exited = code, true; panic(exitPanic{}) }),
@@ -106,6 +110,12 @@ func Run(ctx context.Context, args []string, stdio IO) int {
 	report(stdio.Err, err)
 	var ee *exitError
 	var pe *kong.ParseError
+	if errors.As(err, &pe) {
+		kctx = pe.Context
+	}
+	if pe != nil || errors.As(err, &ee) && ee.typed {
+		fmt.Fprintf(stdio.Err, "%s: hint: %s --help\n", Name, Name+commandOf(kctx))
+	}
 	switch {
 	case errors.As(err, &ee):
 		return ee.code
@@ -196,9 +206,17 @@ func report(w io.Writer, err error) {
 		text += nearCommand(pe)
 	}
 	fmt.Fprintf(w, "%s: error: %s\n", Name, text)
-	if pe != nil {
-		fmt.Fprintf(w, "%s: hint: %s --help\n", Name, Name)
+}
+
+// commandOf is the command that was asked for, after a space; "" for the
+// default one.
+func commandOf(ctx *kong.Context) string {
+	for _, p := range ctx.Path {
+		if p.Command != nil && p.Command != ctx.Model.DefaultCmd {
+			return " " + p.Command.Name
+		}
 	}
+	return ""
 }
 
 // inUsersFiles are the mistakes in users files that err holds, at any depth.
@@ -224,6 +242,9 @@ func nearCommand(pe *kong.ParseError) string {
 	word, ok := strings.CutPrefix(pe.Error(), "unexpected argument ")
 	if !ok {
 		return ""
+	}
+	if word == "agent" {
+		return ": the agent door is what runs without a command"
 	}
 	var names []string
 	for _, c := range pe.Context.Model.Children {

@@ -61,7 +61,7 @@ func (c *explainCmd) Run(stdio *IO) error {
 	}
 	q, err := c.query()
 	if err != nil {
-		return usage(err)
+		return mistyped(err)
 	}
 	if err := c.admission(cfg, engine, &q); err != nil {
 		return usage(err)
@@ -69,6 +69,9 @@ func (c *explainCmd) Run(stdio *IO) error {
 	report := analyse.Explain(engine, q)
 	if a := &cfg.Auth; c.ClientID == nil && c.Action == "connect" && (a.ClientIDPattern != nil || a.ClientIDTemplate != "") {
 		report.Notes = append(report.Notes, "the client id is taken to be one that auth accepts: ask with --client-id")
+	}
+	if report.Differ && c.Door == "both" && len(cfg.Gateway.Listeners) > 0 {
+		report.Notes = append(report.Notes, `the agent door is for clients of a proxy: the command "gateway" does not open it; --door gateway leaves it out`)
 	}
 	if c.JSON {
 		enc := json.NewEncoder(stdio.Out)

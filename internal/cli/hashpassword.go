@@ -27,7 +27,7 @@ func (hashPasswordCmd) Help() string {
 // Run prints the hash alone on a line.
 func (c *hashPasswordCmd) Run(stdio *IO) error {
 	if c.Cost < 4 || c.Cost > 16 {
-		return usage(fmt.Errorf("--cost %d: 4 to 16", c.Cost))
+		return mistyped(fmt.Errorf("--cost %d: 4 to 16", c.Cost))
 	}
 	pw, err := readPassword(stdio)
 	if err != nil {

@@ -40,7 +40,7 @@ type serveCmd struct {
 
 // Help is shown by --help.
 func (serveCmd) Help() string {
-	return "Example: " + Name + " --socket /tmp/sentinel-mqtt.sock --config /etc/sentinel/mqtt-gateway.json\n\n" +
+	return "Example: " + Name + " --socket /tmp/sentinel-mqtt-agent.sock --config /etc/sentinel/mqtt-gateway.json\n\n" +
 		"What an agent behind the proxy cannot enforce: docs/sentinel.md#what-cannot-be-enforced-here\n\n" +
 		"Signals: SIGHUP reloads, SIGTERM and SIGINT drain and exit, a second one exits at once, with 1. More: docs/mosquitto.md."
 }
@@ -49,7 +49,7 @@ func (serveCmd) Help() string {
 func (c *serveCmd) Run(ctx context.Context, stdio *IO) error {
 	if c.GRPCAddress != "" {
 		if _, _, err := net.SplitHostPort(c.GRPCAddress); err != nil {
-			return usage(fmt.Errorf("--grpc-address: %w: write it as 127.0.0.1:50051", err))
+			return mistyped(fmt.Errorf("--grpc-address: %w: write it as 127.0.0.1:50051", err))
 		}
 	}
 	return c.serve(ctx, stdio, app.Options{Socket: c.Socket, GRPC: c.GRPCAddress}, nil)

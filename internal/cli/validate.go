@@ -29,7 +29,7 @@ func (c *validateCmd) Run(stdio *IO) error {
 		path = c.Config
 	}
 	if path == "" {
-		return usage(errors.New("which file? " + Name + " validate FILE"))
+		return mistyped(errors.New("which file? " + Name + " validate FILE"))
 	}
 	cfg, warnings, err := config.Load(path)
 	for _, w := range warnings {
