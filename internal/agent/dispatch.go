@@ -254,7 +254,7 @@ func (c *conn) internal() decision {
 // counts is who was there.
 func (c *conn) unknown(set *settings, e *event) decision {
 	a, f := c.agent, e.frame
-	first, shown := a.table.begin(f.CorrelationID, e.arrived)
+	first, shown := a.table.begin(f.CorrelationID, f.Index == 0 || f.Unnumbered, e.arrived)
 	// Without an index only the upgrade says that there is one WebSocket.
 	begins := first && (f.Index == 0 && !f.Unnumbered || shown && f.Unnumbered)
 	switch {

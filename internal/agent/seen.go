@@ -27,6 +27,34 @@ const (
 	stages
 )
 
+// freed are ids that are free again although they were seen: their WebSockets
+// have closed in order. The oldest of more than maxFreed are forgotten, and
+// taken then.
+type freed struct {
+	ids  map[string]bool // whether another upgrade was allowed since
+	ring []string
+	next int
+}
+
+// maxFreed bounds what is kept of ids that are free again, which few clients
+// ever use: those that send a trace id of their own, the same each time.
+const maxFreed = 16384
+
+func newFreed() freed { return freed{ids: map[string]bool{}} }
+
+func (f *freed) add(id string) {
+	f.ids[id] = false
+	if len(f.ring) < maxFreed {
+		f.ring = append(f.ring, id)
+		return
+	}
+	if old := f.ring[f.next]; old != id {
+		delete(f.ids, old)
+	}
+	f.ring[f.next] = id
+	f.next = (f.next + 1) % maxFreed
+}
+
 // layer is a Bloom filter.
 type layer struct {
 	words [layerBits / 64]uint64

@@ -36,10 +36,6 @@ func TestSharedID(t *testing.T) {
 		{"it has sent an empty message", func(t *testing.T, _ *door, w *testkit.WebSocket) {
 			want(t, "empty", w.Frame(t, mqtt.Client, wire.OpBinary, true, nil), wire.WSAllow)
 		}},
-		{"it has sent a pong and a close frame", func(t *testing.T, _ *door, w *testkit.WebSocket) {
-			want(t, "pong", w.Frame(t, mqtt.Client, wire.OpPong, true, nil), wire.WSAllow)
-			want(t, "close", w.Frame(t, mqtt.Client, wire.OpClose, true, nil), wire.WSAllow)
-		}},
 		{"it began with a close frame", func(t *testing.T, _ *door, w *testkit.WebSocket) {
 			want(t, "close", w.Frame(t, mqtt.Client, wire.OpClose, true, nil), wire.WSAllow)
 		}},
@@ -57,19 +53,11 @@ func TestSharedID(t *testing.T) {
 			want(t, "CONNECT", w.Send(t, mqtt.Client, testkit.Connect(v4, "a", testkit.KeepAlive(0))), wire.WSAllow)
 			silent(a)
 		}},
-		{"it has disconnected", func(t *testing.T, _ *door, w *testkit.WebSocket) {
-			want(t, "CONNECT", w.Send(t, mqtt.Client, testkit.Connect(v4, "a")), wire.WSAllow)
-			want(t, "DISCONNECT", w.Send(t, mqtt.Client, testkit.Disconnect(v4, 0)), wire.WSAllow)
-		}},
 		{"another has taken its client over", func(t *testing.T, a *door, w *testkit.WebSocket) {
 			want(t, "CONNECT", w.Send(t, mqtt.Client, testkit.Connect(v4, "a")), wire.WSAllow)
 			want(t, "CONNACK", w.Send(t, mqtt.Broker, testkit.Connack(v4, false, 0)), wire.WSAllow)
 			ws := a.table.byID(w.ID)
 			ws.takenOver(a.Agent)
-		}},
-		{"it is complete", func(t *testing.T, a *door, w *testkit.WebSocket) {
-			want(t, "CONNECT", w.Send(t, mqtt.Client, testkit.Connect(v4, "a")), wire.WSAllow)
-			a.decider().completed(w.ID)
 		}},
 		{"its user was revoked", func(t *testing.T, a *door, w *testkit.WebSocket) {
 			want(t, "CONNECT", w.Send(t, mqtt.Client, testkit.Connect(v4, "a")), wire.WSAllow)
@@ -112,6 +100,68 @@ func TestSharedID(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestIDIsFreeAgain: a client that always sends the same id comes again when its
+// WebSocket has ended in order, and for one WebSocket at a time.
+func TestIDIsFreeAgain(t *testing.T) {
+	a := open(t, conf(), nil, overRPC)
+	for i, p := range []*testkit.Proxy{a.proxy(t, wire.V1), a.proxy(t, wire.V2), a.rpcProxy(t, wire.V1)} {
+		for _, shown := range []bool{false, true} { // upgrades
+			id := fmt.Sprint("again", i, shown)
+			for _, end := range []func(w *testkit.WebSocket){
+				func(w *testkit.WebSocket) {
+					want(t, "DISCONNECT", w.Send(t, mqtt.Client, testkit.Disconnect(v4, 0)), wire.WSAllow)
+				},
+				func(w *testkit.WebSocket) {
+					want(t, "close", w.Frame(t, mqtt.Client, wire.OpClose, true, nil), wire.WSAllow)
+				},
+				func(w *testkit.WebSocket) {
+					want(t, "the broker's close", w.Frame(t, mqtt.Broker, wire.OpClose, true, nil), wire.WSAllow)
+				},
+			} {
+				if shown {
+					if r := p.Upgrade(t, id, nil); r.Block != 0 {
+						t.Fatalf("%s: upgrade: %+v", id, r)
+					}
+					if r := p.Upgrade(t, id, nil); r.Block != 400 {
+						t.Errorf("%s: a second upgrade before any frame: %+v", id, r)
+					}
+				}
+				w := p.Open(id)
+				want(t, id, w.Send(t, mqtt.Client, testkit.Connect(v4, "a")), wire.WSAllow)
+				if r := p.Upgrade(t, id, nil); r.Block != 400 {
+					t.Errorf("%s: a second upgrade: %+v", id, r)
+				}
+				end(w)
+				if w.Index[mqtt.Client] > 0 { // one that goes on all the same
+					w.Closed = false
+					wantClose(t, "after the end", w.Send(t, mqtt.Client, publish("dev/a", 0)), 1008)
+				}
+				_, free := a.table.freed.ids[id]
+				if !free {
+					t.Fatalf("%s is not free", id)
+				}
+			}
+		}
+	}
+}
+
+// TestFreedForgets: what is kept of ids that are free again is bounded, and what
+// is forgotten is taken.
+func TestFreedForgets(t *testing.T) {
+	tab := newTable()
+	for i := range 2 * maxFreed {
+		id := fmt.Sprint(i)
+		tab.seen.add([]byte(id), begun, 1)
+		tab.freed.add(id)
+	}
+	if n := len(tab.freed.ids); n != maxFreed {
+		t.Errorf("%d are kept, want %d", n, maxFreed)
+	}
+	if !tab.taken([]byte("0")) || tab.taken([]byte(fmt.Sprint(2*maxFreed-1))) {
+		t.Error("the oldest must be taken, the newest free")
 	}
 }
 

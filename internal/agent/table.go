@@ -28,6 +28,7 @@ type table struct {
 	mu    sync.Mutex
 	ids   map[string]*webSocket // correlation ids are unique over the process
 	seen  seen                  // those of live ones, and of all that may be
+	freed freed                 // of those, the ones that are known not to be
 	named map[client]*webSocket // who is connected at the broker
 	users map[identity]int32    // how many were admitted
 	addrs map[netip.Addr]presence
@@ -67,7 +68,7 @@ const (
 )
 
 func newTable() *table {
-	t := &table{seed: maphash.MakeSeed(), ids: map[string]*webSocket{}, seen: newSeen(), named: map[client]*webSocket{}, users: map[identity]int32{}, addrs: map[netip.Addr]presence{}}
+	t := &table{seed: maphash.MakeSeed(), ids: map[string]*webSocket{}, seen: newSeen(), freed: newFreed(), named: map[client]*webSocket{}, users: map[identity]int32{}, addrs: map[netip.Addr]presence{}}
 	for i := range t.shards {
 		t.shards[i].live, t.shards[i].ended = map[string]*webSocket{}, map[string]session.Time{}
 	}
@@ -199,8 +200,9 @@ func (t *table) connected(ws *webSocket) {
 }
 
 // remove takes ws out; waiting says that connected was not called for it. Its
-// id stays taken: whether the WebSocket has really ended nobody tells.
-func (t *table) remove(ws *webSocket, waiting bool, now session.Time) {
+// id stays taken, unless it is finished: whether the WebSocket has really ended
+// nobody tells.
+func (t *table) remove(ws *webSocket, waiting, finished bool, now session.Time) {
 	s := t.shard([]byte(ws.key))
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -209,6 +211,9 @@ func (t *table) remove(ws *webSocket, waiting bool, now session.Time) {
 	defer t.mu.Unlock()
 	delete(t.ids, ws.id)
 	t.seen.add([]byte(ws.id), begun, now)
+	if finished {
+		t.freed.add(ws.id)
+	}
 	if t.named[ws.name] == ws {
 		delete(t.named, ws.name)
 	}
@@ -242,7 +247,18 @@ func (t *table) byID(id string) *webSocket {
 func (t *table) taken(id []byte) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.ids[string(id)] != nil || t.seen.has(id, upgraded) || t.seen.has(id, begun)
+	return t.isTaken(id)
+}
+
+// isTaken is taken. The caller holds mu.
+func (t *table) isTaken(id []byte) bool {
+	if t.ids[string(id)] != nil {
+		return true
+	}
+	if again, free := t.freed.ids[string(id)]; free {
+		return again
+	}
+	return t.seen.has(id, upgraded) || t.seen.has(id, begun)
 }
 
 // upgrade gives a correlation id to a WebSocket that is to be opened; false: it
@@ -250,19 +266,33 @@ func (t *table) taken(id []byte) bool {
 func (t *table) upgrade(id []byte, now session.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.ids[string(id)] != nil || t.seen.has(id, upgraded) || t.seen.has(id, begun) {
+	if t.isTaken(id) {
 		return false
+	}
+	if _, free := t.freed.ids[string(id)]; free {
+		t.freed.ids[string(id)] = true
+		return true
 	}
 	t.seen.add(id, upgraded, now)
 	return true
 }
 
-// begin notes that a frame has come for a correlation id that has no session.
-// It reports whether it is the first one, and whether the upgrade was shown.
-func (t *table) begin(id []byte, now session.Time) (first, shown bool) {
+// begin notes that a frame has come for a correlation id that has no session;
+// may says whether it can be the first of a WebSocket. It reports whether it is
+// the first one, and whether the upgrade was shown.
+func (t *table) begin(id []byte, may bool, now session.Time) (first, shown bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.ids[string(id)] != nil || t.seen.has(id, begun) {
+	if t.ids[string(id)] != nil {
+		return false, false
+	}
+	if again, free := t.freed.ids[string(id)]; free {
+		if may { // else a late one of the WebSocket that has ended
+			delete(t.freed.ids, string(id))
+		}
+		return may, again
+	}
+	if t.seen.has(id, begun) {
 		return false, false
 	}
 	t.seen.add(id, begun, now)

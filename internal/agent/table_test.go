@@ -47,12 +47,12 @@ func TestTableBounds(t *testing.T) {
 		if got := tab.add(third); got != c.want {
 			t.Errorf("%s: third %d, want %d", c.name, got, c.want)
 		}
-		tab.remove(first, true, 1)
+		tab.remove(first, true, false, 1)
 		if got := tab.add(third); got != fullNot {
 			t.Errorf("%s: after one left: %d", c.name, got)
 		}
-		tab.remove(second, true, 1)
-		tab.remove(third, true, 1)
+		tab.remove(second, true, false, 1)
+		tab.remove(third, true, false, 1)
 		if tab.live.Load() != 0 || tab.waiting.Load() != 0 || len(tab.addrs) != 0 || len(tab.ids) != 0 {
 			t.Errorf("%s: left behind: %d live, %d waiting, %d addresses, %d ids", c.name, tab.live.Load(), tab.waiting.Load(), len(tab.addrs), len(tab.ids))
 		}

@@ -277,7 +277,9 @@ func (ws *webSocket) settle(c *conn, fx *session.Effects, side mqtt.Side, input 
 		}
 		ws.endSession(a, fx, session.End{Cause: session.CausePolicy, Reason: d.reason, Rule: d.rule})
 		ws.free(a)
-	case ended:
+	case ended && orderly(end.Cause):
+		ws.finished(a)
+	case ended: // in detect-only
 		ws.free(a)
 		a.table.ended(ws.key, a.now())
 	case d.ws == wire.WSDrop && f.answerable:
@@ -354,8 +356,7 @@ func (ws *webSocket) lost(c *conn, side mqtt.Side) {
 	fx.Reset()
 	ws.sess.Lost(c.agent.now(), side, fx)
 	ws.report(c.agent, fx, false)
-	ws.free(c.agent)
-	c.agent.table.ended(ws.key, c.agent.now())
+	ws.finished(c.agent)
 }
 
 // endSession ends the dialogue if it has not ended. The caller holds mu.
@@ -365,13 +366,23 @@ func (ws *webSocket) endSession(a *Agent, fx *session.Effects, end session.End) 
 	ws.report(a, fx, false)
 }
 
-// free takes the WebSocket out of the table. The caller holds mu.
-func (ws *webSocket) free(a *Agent) {
+// finished takes a WebSocket out of the table that its ends have closed: the
+// broker takes nothing from it any more, so its id is free. The caller holds mu.
+func (ws *webSocket) finished(a *Agent) {
+	ws.leave(a, true)
+	a.table.ended(ws.key, a.now())
+}
+
+// free takes the WebSocket out of the table. It may go on: its id stays taken.
+// The caller holds mu.
+func (ws *webSocket) free(a *Agent) { ws.leave(a, false) }
+
+func (ws *webSocket) leave(a *Agent, finished bool) {
 	if ws.gone {
 		return
 	}
 	ws.gone = true
-	a.table.remove(ws, ws.waiting, a.now())
+	a.table.remove(ws, ws.waiting, finished, a.now())
 	for i := range ws.streams {
 		a.unhold(&ws.streams[i], 0)
 	}
