@@ -40,8 +40,9 @@ const (
 // event. With "denied" it is every event that tells of something refused,
 // changed or detected, of a delivery withheld, and of a connection that was
 // ended by policy; what merely happened, a connection that was accepted or that
-// one of its ends gave up, is left out, and what a connection repeats is
-// counted: one event a minute says how many. Subscribers get every event.
+// one of its ends gave up, is left out, and what a connection repeats, or an
+// address over many, is counted: one event a minute says how many. Subscribers
+// get every event.
 type Log struct {
 	// Fixed after Open.
 	path    string // "": not a file
@@ -64,6 +65,7 @@ type Log struct {
 	told       uint64    // of dropped
 	complained time.Time // when the output last was
 	torn       bool      // the output may end inside a line
+	floods     floods
 }
 
 // output is where lines go.
@@ -255,17 +257,30 @@ func (l *Log) close(timeout time.Duration) error {
 
 // write is the writer. It ends when the queue is closed and empty.
 func (l *Log) write() {
+	minute := time.NewTicker(floodTime)
+	defer minute.Stop()
 	var buf []byte
-	for e := range l.queue {
-		for more := true; more; {
+	count := func(now time.Time) {
+		l.floods.settle(now, func(e *Event) { buf = append(e.AppendJSON(buf), '\n') })
+	}
+	for open := true; open; {
+		var e *Event
+		select {
+		case e, open = <-l.queue:
+			if !open {
+				count(time.Now())
+			}
+		case now := <-minute.C:
+			count(now)
+		}
+		for more := e != nil; more; {
 			l.tell(e)
-			if l.wants(e) {
+			if l.wants(e) && (l.all.Load() || l.floods.admit(e)) {
 				buf = append(e.AppendJSON(buf), '\n')
 			}
 			if more = len(buf) < batchBytes; more {
 				select {
-				case next, open := <-l.queue:
-					e, more = next, open
+				case e, more = <-l.queue:
 				default:
 					more = false
 				}
