@@ -609,6 +609,9 @@ func (c *client) acknowledged(p *packet) {
 	}
 	if fault {
 		c.complete(m) // nothing can be said about it any more
+		if p.typ == mqtt.PUBREC {
+			c.todo = append(c.todo, kit.Ack(c.v, mqtt.PUBREL, int(id), 0)) // or the broker waits for ever
+		}
 		return
 	}
 	failed := p.ack.Code >= 0x80
