@@ -27,11 +27,16 @@ type refusal struct {
 	err error
 }
 
-// compileTime is how long a pushed configuration may take to be read and
-// compiled.
-const compileTime = 2 * time.Second
+// The bounds of a pushed configuration, beside those of its regular
+// expressions (package config): its size, compact, and how long it may take to
+// be read and compiled. Decisions go on meanwhile.
+const (
+	maxPush     = 256 << 10
+	compileTime = 2 * time.Second
+)
 
 var (
+	errPushSize    = fmt.Errorf("the pushed configuration has more than %d bytes: put its rules into the agent's own file", maxPush)
 	errCompileTime = fmt.Errorf("the policy takes longer than %v to be compiled", compileTime)
 	errCompileBusy = errors.New("an earlier configuration is still being compiled")
 )
@@ -44,6 +49,9 @@ func (a *App) Push(raw []byte) error {
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, raw); err != nil {
 		return fmt.Errorf("the pushed configuration is not JSON: %w", err)
+	}
+	if compact.Len() > maxPush {
+		return errPushSize
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -185,6 +185,10 @@ func TestPushBusy(t *testing.T) {
 	if err := p.Push(config); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
+	large := `{"acl":{"rules":[` + strings.Repeat("0,", maxPush/2) + `0]}}`
+	if err := p.Push([]byte(large)); !errors.Is(err, errPushSize) {
+		t.Errorf("too large: %v", err)
+	}
 	if err := p.Push([]byte("{")); err == nil {
 		t.Error("no JSON was taken")
 	}

@@ -79,6 +79,9 @@ type Warning struct {
 type report struct {
 	errs  []*Error
 	warns []Warning
+
+	// What regular expressions have cost so far, see bounds.
+	regexps, pushedRegexps int
 }
 
 func (r *report) fail(src *source, offset int, p *path, text, hint string) {

@@ -44,7 +44,7 @@ func Merge(base *Config, pushed []byte) (*Config, []Warning, error) {
 	}
 	d.src.then, d.src.after = more.src, len(o.data)+1
 	more.root.shift(d.src.after)
-	d.root.merge(more.root, d.src)
+	d.root.merge(more.root)
 	cfg, warnings, err := d.bind()
 	if err != nil {
 		return nil, warnings, err
@@ -107,19 +107,23 @@ func (n *node) shift(by int) {
 
 // merge puts the members of p, an object of the later source, into n. A key
 // that p has twice stays twice, for bind to refuse.
-func (n *node) merge(p *node, src *source) {
+func (n *node) merge(p *node) {
+	own := make(map[string]int, len(n.members))
+	for i, o := range slices.Backward(n.members) {
+		own[normal(o.name)] = i
+	}
 	for _, m := range p.members {
-		i := slices.IndexFunc(n.members, func(o member) bool {
-			return normal(o.name) == normal(m.name) && !src.later(o.offset)
-		})
-		if i < 0 {
+		key := normal(m.name)
+		i, is := own[key]
+		if !is {
 			n.members = append(n.members, m)
 			continue
 		}
+		delete(own, key)
 		o := &n.members[i]
 		o.offset = m.offset
 		if o.value.kind == kindObject && m.value.kind == kindObject {
-			o.value.merge(m.value, src)
+			o.value.merge(m.value)
 			continue
 		}
 		o.value = m.value

@@ -1,12 +1,10 @@
 package config
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -159,39 +157,6 @@ func (d *document) failWrong(n *node, p *path, w *wrong, secret bool) {
 	}
 	d.refuse(n, p, found+" "+w.text, w.hint)
 	d.errs[len(d.errs)-1].Err = w.err
-}
-
-func (d *document) regexp(n *node, v reflect.Value, f *field, p *path) {
-	text, ok := d.plain(n, p, "a text that is a regular expression", false)
-	if !ok {
-		return
-	}
-	if text == "" {
-		what := "found an empty text, which every name matches"
-		if f.is == "anchored" {
-			what = "found an empty text, which only the empty id matches"
-		}
-		d.refuse(n, p, what, "leave the key out, or write a pattern")
-		return
-	}
-	d.warnPercent(n, cmp.Or(f.is, "regexp"), p)
-	re, err := regexp.Compile(text)
-	if err != nil {
-		why := strings.TrimPrefix(err.Error(), "error parsing regexp: ")
-		hint := ""
-		if strings.Contains(why, "Perl syntax") || strings.Contains(why, "escape sequence") {
-			hint = "the syntax is RE2: no look-around, no back references"
-		}
-		if n.raw != n.text {
-			why = "invalid syntax"
-		}
-		d.refuse(n, p, quote(n.raw)+" is not a regular expression: "+why, hint)
-		return
-	}
-	if f.is == "anchored" {
-		re = regexp.MustCompile(`\A(?:` + text + `)\z`)
-	}
-	v.Set(reflect.ValueOf(re))
 }
 
 func (d *document) prefix(n *node, v reflect.Value, f *field, p *path) {
