@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,12 +24,22 @@ type raw struct {
 	r *wire.Reader
 }
 
+// dialSocket waits while the queue of the socket is full.
+func dialSocket(tb testing.TB, a *door) (c net.Conn) {
+	tb.Helper()
+	testkit.Eventually(tb, "the socket takes a connection", func() bool {
+		var err error
+		if c, err = net.Dial("unix", a.socket); err != nil && !errors.Is(err, syscall.EAGAIN) {
+			tb.Fatal(err)
+		}
+		return err == nil
+	})
+	return c
+}
+
 func dial(tb testing.TB, a *door, g wire.Generation) *raw {
 	tb.Helper()
-	c, err := net.Dial("unix", a.socket)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	c := dialSocket(tb, a)
 	tb.Cleanup(func() { c.Close() }) // the end of a test
 	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		tb.Fatal(err)
@@ -301,10 +312,7 @@ func TestManySilent(t *testing.T) {
 	const window = 500 // open at a time on our side
 	var silent [window]net.Conn
 	for i := range 10_000 {
-		c, err := net.Dial("unix", a.socket)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := dialSocket(t, a)
 		if old := silent[i%window]; old != nil {
 			old.Close() // the agent may have done so before
 		}

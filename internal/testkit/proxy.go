@@ -3,6 +3,8 @@ package testkit
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,14 +33,19 @@ func (p *Proxy) asker() Asker {
 	return p.Pool
 }
 
-// DialProxy connects to an agent over four connections; they are closed with
-// the test.
+// DialProxy connects to an agent over four connections, as soon as the queue of
+// the socket has room; they are closed with the test.
 func DialProxy(tb testing.TB, socket string, g wire.Generation) *Proxy {
 	tb.Helper()
-	pool, err := wire.Dial(context.Background(), wire.PoolOptions{Socket: socket, Generation: g, Timeout: 5 * time.Second})
-	if err != nil {
-		tb.Fatal(err)
-	}
+	var pool *wire.Pool
+	Eventually(tb, "the socket takes connections", func() bool {
+		var err error
+		pool, err = wire.Dial(context.Background(), wire.PoolOptions{Socket: socket, Generation: g, Timeout: 5 * time.Second})
+		if err != nil && !errors.Is(err, syscall.EAGAIN) {
+			tb.Fatal(err)
+		}
+		return err == nil
+	})
 	tb.Cleanup(pool.Close)
 	return &Proxy{Pool: pool, Generation: g}
 }
