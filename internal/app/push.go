@@ -31,7 +31,7 @@ type refusal struct {
 // expressions (package config): its size, compact, and how long it may take to
 // be read and compiled. Decisions go on meanwhile.
 const (
-	maxPush     = 256 << 10
+	maxPush     = 2 << 20 // some thirty thousand short rules
 	compileTime = 2 * time.Second
 )
 
