@@ -126,7 +126,8 @@ func (c *conn) completed(id string) {
 		ws.free(c.agent)
 		return
 	}
-	ws.lost(c, mqtt.Client)
+	// It may be another request with the same id that is over.
+	ws.lost(c, mqtt.Client, false)
 }
 
 // webSocketFrame decides the frame in c.frame and queues its answer.
@@ -280,14 +281,15 @@ func (c *conn) unknown(set *settings, e *event) decision {
 	case !begins, !f.ClientToServer && len(e.data) > 0 && !f.Opcode.Control():
 		return c.refuseUnknown(set, policy.ReasonUninspectable, closePolicy, "unknown-connection")
 	}
-	return c.admit(set, e)
+	return c.admit(set, e, shown)
 }
 
-// admit starts a WebSocket with its first frame.
-func (c *conn) admit(set *settings, e *event) decision {
+// admit starts a WebSocket with its first frame; shown says that its upgrade was
+// seen.
+func (c *conn) admit(set *settings, e *event, shown bool) decision {
 	a, f := c.agent, e.frame
 	ws := &webSocket{
-		key: string(c.key), id: string(f.CorrelationID), addr: parseAddr(f.ClientIP), route: string(f.Route), set: set,
+		key: string(c.key), id: string(f.CorrelationID), addr: parseAddr(f.ClientIP), route: string(f.Route), set: set, shown: shown,
 		seen: e.arrived, wake: e.arrived, waiting: true, // when to wake it, the session says then
 	}
 	ws.network = network(ws.addr)

@@ -36,13 +36,20 @@ type freed struct {
 	next int
 }
 
-// maxFreed bounds what is kept of ids that are free again, which few clients
-// ever use: those that send a trace id of their own, the same each time.
-const maxFreed = 16384
+// The bounds of what is kept of ids that are free again, which few clients ever
+// use: those that send a trace id of their own, the same each time. A longer id
+// stays taken.
+const (
+	maxFreed   = 16384
+	maxFreedID = 128
+)
 
 func newFreed() freed { return freed{ids: map[string]bool{}} }
 
 func (f *freed) add(id string) {
+	if len(id) > maxFreedID {
+		return
+	}
 	f.ids[id] = false
 	if len(f.ring) < maxFreed {
 		f.ring = append(f.ring, id)

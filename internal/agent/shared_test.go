@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
@@ -59,6 +60,10 @@ func TestSharedID(t *testing.T) {
 			ws := a.table.byID(w.ID)
 			ws.takenOver(a.Agent)
 		}},
+		{"a request with its id is complete", func(t *testing.T, a *door, w *testkit.WebSocket) {
+			want(t, "CONNECT", w.Send(t, mqtt.Client, testkit.Connect(v4, "a")), wire.WSAllow)
+			a.decider().completed(w.ID)
+		}},
 		{"its user was revoked", func(t *testing.T, a *door, w *testkit.WebSocket) {
 			want(t, "CONNECT", w.Send(t, mqtt.Client, testkit.Connect(v4, "a")), wire.WSAllow)
 			ws := a.table.byID(w.ID)
@@ -110,7 +115,7 @@ func TestIDIsFreeAgain(t *testing.T) {
 	for i, p := range []*testkit.Proxy{a.proxy(t, wire.V1), a.proxy(t, wire.V2), a.rpcProxy(t, wire.V1)} {
 		for _, shown := range []bool{false, true} { // upgrades
 			id := fmt.Sprint("again", i, shown)
-			for _, end := range []func(w *testkit.WebSocket){
+			for last, end := range []func(w *testkit.WebSocket){
 				func(w *testkit.WebSocket) {
 					want(t, "DISCONNECT", w.Send(t, mqtt.Client, testkit.Disconnect(v4, 0)), wire.WSAllow)
 				},
@@ -139,9 +144,9 @@ func TestIDIsFreeAgain(t *testing.T) {
 					w.Closed = false
 					wantClose(t, "after the end", w.Send(t, mqtt.Client, publish("dev/a", 0)), 1008)
 				}
-				_, free := a.table.freed.ids[id]
-				if !free {
-					t.Fatalf("%s is not free", id)
+				// Whose broker has closed only the upgrade tells.
+				if _, free := a.table.freed.ids[id]; free != (shown || last < 2) {
+					t.Fatalf("%s, end %d: free %v", id, last, free)
 				}
 			}
 		}
@@ -159,6 +164,12 @@ func TestFreedForgets(t *testing.T) {
 	}
 	if n := len(tab.freed.ids); n != maxFreed {
 		t.Errorf("%d are kept, want %d", n, maxFreed)
+	}
+	long := strings.Repeat("x", maxFreedID+1)
+	tab.seen.add([]byte(long), begun, 1)
+	tab.freed.add(long)
+	if !tab.taken([]byte(long)) {
+		t.Error("a long id is kept")
 	}
 	if !tab.taken([]byte("0")) || tab.taken([]byte(fmt.Sprint(2*maxFreed-1))) {
 		t.Error("the oldest must be taken, the newest free")

@@ -24,6 +24,7 @@ type webSocket struct {
 	route   string
 	set     *settings
 	who     audit.Conn
+	shown   bool // its upgrade was: no other WebSocket has its id
 
 	// Guarded by mu.
 	mu      sync.Mutex
@@ -103,7 +104,7 @@ func (ws *webSocket) frame(c *conn, e *event) decision {
 	case ws.opaque:
 		ws.seen = e.arrived
 		if f.Opcode == wire.OpClose {
-			ws.lost(c, e.side)
+			ws.lost(c, e.side, false) // whose frames it counted nobody knows
 		}
 		return allow
 	case restart && (ws.doom == nil || ws.doom.hijacked):
@@ -145,7 +146,9 @@ func (ws *webSocket) frame(c *conn, e *event) decision {
 		case !f.Fin || len(e.data) > maxControl:
 			return ws.fail(c, policy.ReasonProtocol, closeProtocol, "control-frame")
 		case f.Opcode == wire.OpClose:
-			ws.lost(c, e.side)
+			// The client's frames are those of one WebSocket, since the first
+			// comes once. A broker can close one that has sent nothing yet.
+			ws.lost(c, e.side, e.side == mqtt.Client || ws.shown)
 		}
 		return allow
 	}
@@ -277,10 +280,8 @@ func (ws *webSocket) settle(c *conn, fx *session.Effects, side mqtt.Side, input 
 		}
 		ws.endSession(a, fx, session.End{Cause: session.CausePolicy, Reason: d.reason, Rule: d.rule})
 		ws.free(a)
-	case ended && orderly(end.Cause):
-		ws.finished(a)
-	case ended: // in detect-only
-		ws.free(a)
+	case ended: // if not in order, in detect-only
+		ws.leave(a, orderly(end.Cause) && !ws.opaque)
 		a.table.ended(ws.key, a.now())
 	case d.ws == wire.WSDrop && f.answerable:
 		a.stats.unanswered.Add(1)
@@ -350,13 +351,15 @@ func (ws *webSocket) refuse(a *Agent, r policy.Reason, code uint16, check string
 	return d
 }
 
-// lost ends the WebSocket after its close frame. The caller holds mu.
-func (ws *webSocket) lost(c *conn, side mqtt.Side) {
+// lost ends the WebSocket after its close frame; sure says that it was its own.
+// The caller holds mu.
+func (ws *webSocket) lost(c *conn, side mqtt.Side, sure bool) {
 	fx := &c.fx
 	fx.Reset()
 	ws.sess.Lost(c.agent.now(), side, fx)
 	ws.report(c.agent, fx, false)
-	ws.finished(c.agent)
+	ws.leave(c.agent, sure)
+	c.agent.table.ended(ws.key, c.agent.now())
 }
 
 // endSession ends the dialogue if it has not ended. The caller holds mu.
@@ -366,17 +369,13 @@ func (ws *webSocket) endSession(a *Agent, fx *session.Effects, end session.End) 
 	ws.report(a, fx, false)
 }
 
-// finished takes a WebSocket out of the table that its ends have closed: the
-// broker takes nothing from it any more, so its id is free. The caller holds mu.
-func (ws *webSocket) finished(a *Agent) {
-	ws.leave(a, true)
-	a.table.ended(ws.key, a.now())
-}
-
 // free takes the WebSocket out of the table. It may go on: its id stays taken.
 // The caller holds mu.
 func (ws *webSocket) free(a *Agent) { ws.leave(a, false) }
 
+// leave takes the WebSocket out of the table. When it is finished its ends have
+// closed it, and the broker takes nothing from it any more: its id is free. The
+// caller holds mu.
 func (ws *webSocket) leave(a *Agent, finished bool) {
 	if ws.gone {
 		return
