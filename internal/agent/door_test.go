@@ -458,7 +458,8 @@ func TestStop(t *testing.T) {
 		t.Error("the socket is still there")
 	}
 	a.await(t, "mqtt,disconnect")
-	if got := p.Unsolicited(); len(got) != 4 || got[0] != wire.HealthStatus {
+	testkit.Eventually(t, "each connection is told", func() bool { return len(p.Unsolicited()) == 4 })
+	if got := p.Unsolicited(); got[0] != wire.HealthStatus {
 		t.Errorf("proxies were told %v, want the draining state on each connection", got)
 	}
 }

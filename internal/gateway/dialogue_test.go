@@ -78,6 +78,7 @@ func newStage(t *testing.T, d *testkit.Dialogue, transport string) *stage {
 func (s *stage) config(t *testing.T, text, transport string) *config.Config {
 	cfg := parse(t, text)
 	cfg.Gateway.IO = transport
+	cfg.Gateway.ConnectTimeoutMS = int(testkit.Patience.Milliseconds()) // a loaded machine stands still for seconds
 	cfg.Gateway.Upstreams = brokers(s.broker.addr)
 	if !s.up {
 		cfg.Gateway.Upstreams = brokers(closedPort(t))
