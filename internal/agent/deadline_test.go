@@ -30,6 +30,18 @@ const deadline = 100 * time.Millisecond
 
 func slowDoor(t *testing.T, general string, change ...func(*Options)) *door {
 	t.Helper()
+	return within(t, deadline, general, change...)
+}
+
+// patientDoor waits for slow checks: there is something in work, and no machine
+// is too slow for the answer.
+func patientDoor(t *testing.T, change ...func(*Options)) *door {
+	t.Helper()
+	return within(t, time.Minute, "", change...)
+}
+
+func within(t *testing.T, deadline time.Duration, general string, change ...func(*Options)) *door {
+	t.Helper()
 	return open(t, conf(
 		`"auth":{"enabled":true,"allow-anonymous":true,"providers":[{"type":"file","path":"users.json"}]}`,
 		`"agent":{"decision-timeout-ms":`+fmt.Sprint(deadline.Milliseconds())+`}`,
@@ -41,7 +53,13 @@ func slowDoor(t *testing.T, general string, change ...func(*Options)) *door {
 // longer than the deadline there is no answer.
 func impatient(t *testing.T, a *door, g wire.Generation) *testkit.Proxy {
 	t.Helper()
-	pool, err := wire.Dial(t.Context(), wire.PoolOptions{Socket: a.socket, Generation: g, Timeout: 4 * deadline})
+	return waiting(t, a, g, 4*deadline)
+}
+
+// waiting is a proxy that waits for answers for so long.
+func waiting(t *testing.T, a *door, g wire.Generation, limit time.Duration) *testkit.Proxy {
+	t.Helper()
+	pool, err := wire.Dial(t.Context(), wire.PoolOptions{Socket: a.socket, Generation: g, Timeout: limit})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,16 +71,13 @@ func alice(id, password string) []byte {
 	return testkit.Connect(v4, id, testkit.User("alice"), testkit.Password(password))
 }
 
-// timed sends a CONNECT and checks that its answer, if there is one, came in
-// time. On a machine that stood still there may be none.
-func timed(t *testing.T, w *testkit.WebSocket, packet []byte) (wire.Response, bool) {
-	t.Helper()
+// timed sends a CONNECT and reports whether its answer came in time. On a machine
+// that stood still there may be none, or it took its time on the way here: who
+// wants to see one asks again.
+func timed(w *testkit.WebSocket, packet []byte) (wire.Response, bool) {
 	began := time.Now()
 	r, err := w.Try(mqtt.Client, wire.OpBinary, true, packet)
-	if took := time.Since(began); err == nil && took > 3*deadline { // the way here takes its time, too
-		t.Errorf("answered after %v, deadline %v", took, deadline)
-	}
-	return r, err == nil
+	return r, err == nil && time.Since(began) <= 3*deadline
 }
 
 // TestDeadline: a password check that takes longer closes at the deadline; the
@@ -70,18 +85,24 @@ func timed(t *testing.T, w *testkit.WebSocket, packet []byte) (wire.Response, bo
 func TestDeadline(t *testing.T) {
 	for _, g := range generations {
 		a := slowDoor(t, "")
-		if r, ok := timed(t, impatient(t, a, g).Open("first"), alice("c", "right")); ok {
-			wantClose(t, "at the deadline", r, 1013)
-			if r.Tags[2] != "decision-timeout" {
-				t.Errorf("tags %q", r.Tags)
-			}
+		n := 0
+		ask := func(what, password string) (wire.Response, bool) {
+			n++
+			return timed(impatient(t, a, g).Open(fmt.Sprint(what, n)), alice("c", password))
 		}
+		await(t, "an answer at the deadline", func() bool {
+			r, ok := ask("first", fmt.Sprint("never seen", n)) // what was seen is in the cache
+			if ok {
+				wantClose(t, "at the deadline", r, 1013)
+			}
+			return ok && r.Tags[2] == "decision-timeout" // else others are being checked
+		})
 		await(t, "a reconnect passes", func() bool {
-			r, ok := timed(t, impatient(t, a, g).Open(fmt.Sprint("again", time.Now().UnixNano())), alice("c", "right"))
+			r, ok := ask("again", "right")
 			return ok && r.WebSocket == wire.WSAllow
 		})
 		await(t, "a wrong password is refused for good", func() bool {
-			r, ok := timed(t, impatient(t, a, g).Open(fmt.Sprint("wrong", time.Now().UnixNano())), alice("d", "wrong"))
+			r, ok := ask("wrong", "wrong")
 			return ok && r.Code == 1008 && r.Tags[2] == "auth-failed"
 		})
 	}
@@ -90,8 +111,8 @@ func TestDeadline(t *testing.T) {
 // TestSlowCheckHoldsUpNobody: while one CONNECT waits, frames of other
 // WebSockets on the same connection are decided.
 func TestSlowCheckHoldsUpNobody(t *testing.T) {
-	a := slowDoor(t, "")
-	p := impatient(t, a, wire.V2)
+	a := patientDoor(t)
+	p := waiting(t, a, wire.V2, time.Minute)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -119,7 +140,7 @@ func TestSlowCheckHoldsUpNobody(t *testing.T) {
 // TestTwoEventsOneID: a second frame before the first was answered refuses
 // both.
 func TestTwoEventsOneID(t *testing.T) {
-	a := slowDoor(t, "")
+	a := patientDoor(t)
 	r := dial(t, a, wire.V2)
 	r.write(t, v2(wire.HandshakeRequest, shake))
 	r.next(t, wire.HandshakeResponse)
@@ -138,12 +159,12 @@ func TestTwoEventsOneID(t *testing.T) {
 	if got := r.response(t); got.Block != 400 || got.WebSocket != wire.WSClose || !got.HasWebSocket {
 		t.Errorf("upgrade with an id in work: %+v", got)
 	}
-	wantClose(t, "the frame in work", r.response(t), 1013)
+	want(t, "the frame in work", r.response(t), wire.WSAllow)
 }
 
 // TestCancel: a cancelled event gets no answer, and its WebSocket ends.
 func TestCancel(t *testing.T) {
-	a := slowDoor(t, "")
+	a := patientDoor(t)
 	r := dial(t, a, wire.V2)
 	r.write(t, v2(wire.HandshakeRequest, shake))
 	r.next(t, wire.HandshakeResponse)
@@ -168,7 +189,7 @@ func TestFailOpen(t *testing.T) {
 		if w == bad {
 			password = "wrong"
 		}
-		r, ok := timed(t, w, alice(w.ID, password))
+		r, ok := timed(w, alice(w.ID, password))
 		if !ok {
 			w.Closed = true // as the proxy does
 			continue
@@ -202,7 +223,7 @@ func TestFailOpen(t *testing.T) {
 func TestDetectOnlyDeadline(t *testing.T) {
 	a := slowDoor(t, `"block-mode":false`)
 	w := impatient(t, a, wire.V2).Open("w")
-	if r, ok := timed(t, w, alice("c", "wrong")); ok {
+	if r, ok := timed(w, alice("c", "wrong")); ok {
 		want(t, "CONNECT", r, wire.WSAllow)
 		want(t, "CONNACK", w.Send(t, mqtt.Broker, testkit.Connack(v4, false, 0)), wire.WSAllow)
 		a.await(t, "mqtt,detect-only,decision-timeout")
@@ -233,12 +254,12 @@ func TestRevoked(t *testing.T) {
 
 // TestStopFinishes: a decision in work is answered before the agent ends.
 func TestStopFinishes(t *testing.T) {
-	a := slowDoor(t, "")
-	w := impatient(t, a, wire.V2).Open("w")
+	a := patientDoor(t)
+	w := waiting(t, a, wire.V2, time.Minute).Open("w")
 	answered := make(chan error, 1)
 	go func() {
 		r, err := w.Try(mqtt.Client, wire.OpBinary, true, alice("c", "right"))
-		if err == nil && r.Code != 1013 {
+		if err == nil && r.WebSocket != wire.WSAllow {
 			err = fmt.Errorf("%+v", r)
 		}
 		answered <- err

@@ -84,7 +84,7 @@ func TestCalls(t *testing.T) {
 
 // TestGiveUpCall: when the proxy gives a call up its WebSocket ends.
 func TestGiveUpCall(t *testing.T) {
-	a := slowDoor(t, "", overRPC)
+	a := patientDoor(t, overRPC)
 	client := agentv1.NewAgentProcessorClient(a.dialRPC(t))
 	w := (&testkit.Proxy{}).Open("given up")
 	e := w.Event(mqtt.Client, wire.OpBinary, true, alice("c", "right"))

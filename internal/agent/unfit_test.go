@@ -18,10 +18,10 @@ func TestFailOpenUnfit(t *testing.T) {
 		`"general":{"fail-open":true}`,
 	}, ",")+"}", map[string]string{"alice": slowHash()})
 	p := impatient(t, a, wire.V2)
-	if r, ok := timed(t, p.Open("fit"), alice("c1", "right")); ok {
+	if r, ok := timed(p.Open("fit"), alice("c1", "right")); ok {
 		want(t, "a client id that fits", r, wire.WSAllow)
 	}
-	if r, ok := timed(t, p.Open("unfit"), alice("c/1", "right")); ok {
+	if r, ok := timed(p.Open("unfit"), alice("c/1", "right")); ok {
 		wantClose(t, "a client id that does not", r, 1008)
 		a.await(t, "mqtt,blocked,client-id-invalid")
 	}
