@@ -28,15 +28,17 @@ type refusal struct {
 }
 
 // The bounds of a pushed configuration, beside those of its regular
-// expressions (package config): its size, compact, and how long it may take to
-// be read and compiled. Decisions go on meanwhile.
+// expressions (package config): its size, compact, how many values are in it,
+// since the shortest take a thousand times their length, and how long it may
+// take to be read and compiled. Decisions go on meanwhile.
 const (
-	maxPush     = 2 << 20 // some thirty thousand short rules
-	compileTime = 2 * time.Second
+	maxPush       = 2 << 20
+	maxPushValues = 150_000 // some thirty thousand short rules
+	compileTime   = 2 * time.Second
 )
 
 var (
-	errPushSize    = fmt.Errorf("the pushed configuration has more than %d bytes: put its rules into the agent's own file", maxPush)
+	errPushSize    = fmt.Errorf("the pushed configuration has more than %d bytes or %d values: put its rules into the agent's own file", maxPush, maxPushValues)
 	errCompileTime = fmt.Errorf("the policy takes longer than %v to be compiled", compileTime)
 	errCompileBusy = errors.New("an earlier configuration is still being compiled")
 )
@@ -50,7 +52,7 @@ func (a *App) Push(raw []byte) error {
 	if err := json.Compact(&compact, raw); err != nil {
 		return fmt.Errorf("the pushed configuration is not JSON: %w", err)
 	}
-	if compact.Len() > maxPush {
+	if compact.Len() > maxPush || values(compact.Bytes()) > maxPushValues {
 		return errPushSize
 	}
 	a.mu.Lock()
@@ -73,6 +75,16 @@ func (a *App) Push(raw []byte) error {
 		a.log.Info("configuration pushed by the proxy is in force", "bytes", compact.Len())
 	}
 	return err
+}
+
+// values is how many values JSON has at most: commas in a text count as well.
+func values(compact []byte) (n int) {
+	for _, c := range compact {
+		if c == ',' || c == '[' || c == '{' {
+			n++
+		}
+	}
+	return n
 }
 
 // apply compiles a pushed configuration within its bounds and puts it in

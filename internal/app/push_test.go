@@ -185,9 +185,12 @@ func TestPushBusy(t *testing.T) {
 	if err := p.Push(config); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
-	large := `{"acl":{"rules":[` + strings.Repeat("0,", maxPush/2) + `0]}}`
-	if err := p.Push([]byte(large)); !errors.Is(err, errPushSize) {
-		t.Errorf("too large: %v", err)
+	for name, rules := range map[string]string{
+		"too large": `{"name":"` + strings.Repeat("x", maxPush) + `"}`, "too many": strings.Repeat("0,", maxPushValues) + "0",
+	} {
+		if err := p.Push([]byte(`{"acl":{"rules":[` + rules + `]}}`)); !errors.Is(err, errPushSize) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	if err := p.Push([]byte("{")); err == nil {
 		t.Error("no JSON was taken")
