@@ -100,6 +100,17 @@ func stream(ctx context.Context, client agentv2.AgentServiceV2Client, prefix str
 	}
 	for i := range flight {
 		id := fmt.Sprintf("%s-%04d", prefix, i)
+		// Frames have no index here: the upgrade says that they are those of one.
+		err := s.Send(&agentv2.ProxyToAgent{Message: &agentv2.ProxyToAgent_RequestHeaders{RequestHeaders: &agentv2.RequestHeadersEvent{
+			Metadata: &agentv2.RequestMetadata{CorrelationId: id, ClientIp: "127.0.0.1"}, Method: "GET", Uri: "/mqtt", HttpVersion: "HTTP/1.1",
+			Headers: []*agentv2.Header{{Name: "upgrade", Value: "websocket"}, {Name: "sec-websocket-protocol", Value: "mqtt"}},
+		}}})
+		if err != nil {
+			return 0, err
+		}
+		if resp, err := answer(); err != nil || resp.GetAllow() == nil {
+			return 0, fmt.Errorf("upgrade: %v, %w", resp, err)
+		}
 		for _, f := range []struct {
 			data       []byte
 			fromClient bool

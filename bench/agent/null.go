@@ -176,9 +176,13 @@ func (nullV2) ProcessStream(s grpc.BidiStreamingServer[agentv2.ProxyToAgent, age
 			return err
 		}
 		out := &agentv2.AgentToProxy{Message: &agentv2.AgentToProxy_Handshake{Handshake: &agentv2.HandshakeResponse{ProtocolVersion: 2, Success: true}}}
-		if f := in.GetWebsocketFrame(); f != nil {
+		id := in.GetWebsocketFrame().GetCorrelationId()
+		if h := in.GetRequestHeaders(); h != nil {
+			id = h.GetMetadata().GetCorrelationId()
+		}
+		if id != "" {
 			out = &agentv2.AgentToProxy{Message: &agentv2.AgentToProxy_Response{Response: &agentv2.AgentResponse{
-				CorrelationId: f.GetCorrelationId(), Decision: &agentv2.AgentResponse_Allow{Allow: &agentv2.AllowDecision{}},
+				CorrelationId: id, Decision: &agentv2.AgentResponse_Allow{Allow: &agentv2.AllowDecision{}},
 			}}}
 		}
 		if err := s.Send(out); err != nil {
