@@ -74,7 +74,7 @@ func (ws *webSocket) block(a *Agent, r policy.Reason, check string) note {
 // block audits a refusal without a session: check is what stands for the rule.
 func (a *Agent) block(set *settings, id string, addr netip.Addr, r policy.Reason, check string) note {
 	if check == "" {
-		check = new(policy.Engine).RuleName(r.Rule())
+		check = r.Rule().Builtin()
 	}
 	e := audit.Event{
 		Time: time.Now(), Tags: blockedTags(r), Decision: "close", Reason: r.Tag(), Rule: check,

@@ -108,17 +108,14 @@ func (c *Conn) event(
 	if c.Addr.IsValid() {
 		out.ClientIP = c.Addr.Unmap().String()
 	}
-	// Without a subject only built-in checks decide, and their names are the
-	// same in every engine.
-	engine := &policy.Engine{}
-	if subject != nil {
-		engine = subject.Engine()
-	}
 	rule := e.Rule
 	if rule == policy.RuleNone {
 		rule = e.Reason.Rule()
 	}
-	out.Rule = engine.RuleName(rule)
+	out.Rule = rule.Builtin() // without a subject only these decide
+	if subject != nil {
+		out.Rule = subject.Engine().RuleName(rule)
+	}
 	out.who(info, subject)
 	if e.Kind == session.KindDisconnected {
 		out.end(c, counters, &e.End, now)

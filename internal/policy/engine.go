@@ -203,13 +203,10 @@ func (e *Engine) Config() *config.Config { return e.cfg }
 // RuleName names r for audit and explain: the rule's name or its place in the
 // file, or the built-in check.
 func (e *Engine) RuleName(r RuleRef) string {
-	switch {
-	case r > 0 && int(r) <= len(e.rules):
+	if r > 0 && int(r) <= len(e.rules) {
 		return e.rule(r).label
-	case r <= 0 && int(-r) < len(builtinNames):
-		return builtinNames[-r]
 	}
-	return ""
+	return r.Builtin()
 }
 
 // rule is the rule that r > 0 refers to.

@@ -221,6 +221,15 @@ var builtinNames = [...]string{
 	-RuleWrongPassword:       "wrong-password",
 }
 
+// Builtin names a built-in check, which has one name in every engine; "" for a
+// rule of one.
+func (r RuleRef) Builtin() string {
+	if r <= 0 && int(-r) < len(builtinNames) {
+		return builtinNames[-r]
+	}
+	return ""
+}
+
 // Verdict is one decision. The zero Outcome denies.
 type Verdict struct {
 	Outcome Outcome
