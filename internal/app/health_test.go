@@ -3,25 +3,20 @@ package app
 import (
 	"errors"
 	"log/slog"
-	"net"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/health"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // TestHealth: a broker that is not there and a reload that failed degrade, and
 // what is mended is forgotten.
 func TestHealth(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close() // nobody listens there
 	cfg := config.Default()
-	cfg.Broker.URL = "mqtt://" + l.Addr().String()
+	cfg.Broker.URL = "mqtt://" + testkit.Refuses(t)
 	cfg.Audit.Output = t.TempDir() + "/audit.jsonl"
 	var broken error
 	a, err := New(Options{

@@ -81,7 +81,7 @@ func (s *stage) config(t *testing.T, text, transport string) *config.Config {
 	cfg.Gateway.ConnectTimeoutMS = int(testkit.Patience.Milliseconds()) // a loaded machine stands still for seconds
 	cfg.Gateway.Upstreams = brokers(s.broker.addr)
 	if !s.up {
-		cfg.Gateway.Upstreams = brokers(closedPort(t))
+		cfg.Gateway.Upstreams = brokers(testkit.Refuses(t))
 	}
 	return cfg
 }

@@ -299,7 +299,7 @@ func TestEmptyClientID(t *testing.T) {
 func TestBrokerDown(t *testing.T) {
 	overAll(t, func(t *testing.T, transport string) {
 		cfg := parse(t, `{`+devRules+`}`)
-		cfg.Gateway.IO, cfg.Gateway.Upstreams = transport, brokers(closedPort(t), closedPort(t))
+		cfg.Gateway.IO, cfg.Gateway.Upstreams = transport, brokers(testkit.Refuses(t), testkit.Refuses(t))
 		refusedWith(t, start(t, cfg), 0x88, 3, nil, nil)
 	})
 }
@@ -308,7 +308,7 @@ func TestFailOver(t *testing.T) {
 	overAll(t, func(t *testing.T, transport string) {
 		addr, _ := newBroker(t)
 		cfg := parse(t, `{`+devRules+`}`)
-		cfg.Gateway.IO, cfg.Gateway.Upstreams = transport, brokers(closedPort(t), addr)
+		cfg.Gateway.IO, cfg.Gateway.Upstreams = transport, brokers(testkit.Refuses(t), addr)
 		r := start(t, cfg)
 		for range 3 {
 			c, _, err := r.connect5(false, &paho.Connect{ClientID: "c"}, nil)

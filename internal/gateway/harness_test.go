@@ -242,17 +242,6 @@ func (s *script) accept() *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// closedPort is an address that refuses connections.
-func closedPort(t testing.TB) string {
-	t.Helper()
-	nl, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = nl.Close()
-	return nl.Addr().String()
-}
-
 func send(t testing.TB, c io.Writer, b []byte) {
 	t.Helper()
 	if _, err := c.Write(b); err != nil {

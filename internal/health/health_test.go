@@ -70,12 +70,7 @@ func broker(t *testing.T, answer []byte) (url string, heard <-chan []byte) {
 }
 
 func TestProbe(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone := "mqtt://" + closed.Addr().String()
-	closed.Close() // nobody listens there
+	gone := "mqtt://" + testkit.Refuses(t)
 	accept, _ := broker(t, testkit.Connack(mqtt.V311, false, 0))
 	refuse, _ := broker(t, testkit.Connack(mqtt.V311, false, 5))
 	newer, _ := broker(t, testkit.Connack(mqtt.V5, false, 0x84))
@@ -166,12 +161,7 @@ func TestProbeWebSocket(t *testing.T) {
 // TestWatch: a broker that goes and comes is seen, and a reload asks another.
 func TestWatch(t *testing.T) {
 	up, heard := broker(t, testkit.Connack(mqtt.V311, false, 0))
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	down := "mqtt://" + closed.Addr().String()
-	closed.Close() // nobody listens there
+	down := "mqtt://" + testkit.Refuses(t)
 	var board Board
 	w := NewWatch(&board, slog.New(slog.DiscardHandler))
 	defer w.Stop()

@@ -92,17 +92,6 @@ func listen(t *testing.T) string {
 	return nl.Addr().String()
 }
 
-// refuses is an address where nobody listens.
-func refuses(t *testing.T) string {
-	t.Helper()
-	nl, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = nl.Close()
-	return nl.Addr().String()
-}
-
 func newSet(t *testing.T, balance string, addrs ...string) *Set {
 	t.Helper()
 	g := &config.Gateway{Balance: balance, ConnectTimeoutMS: 2000}
@@ -134,7 +123,7 @@ func TestFirst(t *testing.T) {
 
 func TestFailOver(t *testing.T) {
 	both(t, func(t *testing.T, dial func(*Set, string) (answer, *Dial)) {
-		down, up := refuses(t), listen(t)
+		down, up := testkit.Refuses(t), listen(t)
 		s := newSet(t, "first", down, up)
 		for range 3 {
 			if got, _ := dial(s, "c"); got.url() != "mqtt://"+up {
@@ -149,7 +138,7 @@ func TestFailOver(t *testing.T) {
 
 func TestNoBroker(t *testing.T) {
 	both(t, func(t *testing.T, dial func(*Set, string) (answer, *Dial)) {
-		s := newSet(t, "first", refuses(t), refuses(t))
+		s := newSet(t, "first", testkit.Refuses(t), testkit.Refuses(t))
 		for i := range 2 { // marked down, they are tried all the same
 			got, d := dial(s, "c")
 			if got.conn != nil || got.b != nil || d.Err() == nil {
