@@ -14,6 +14,10 @@ func (s *Session) clientAck(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 		return s.malformed(mqtt.Client, h, b, pos, err, fx)
 	}
 	switch x := s.ex.get(a.PacketID); {
+	case h.Type == mqtt.PUBACK || h.Type == mqtt.PUBREC:
+		n := s.pass(mqtt.Client, h, b, pos, fx)
+		s.acknowledged(h.Type, fx)
+		return n
 	case h.Type != mqtt.PUBREL || x == nil:
 	case x.stage == stageOurs:
 		if !s.tally(mqtt.Client, h) {

@@ -53,6 +53,9 @@ func (s *Session) deliver(h mqtt.Header, b []byte, pos int, fx *Effects) int {
 	if p.QoS == 2 && s.filtered.get(p.PacketID) != nil {
 		s.filtered.remove(p.PacketID) // the broker dealt the id anew
 	}
+	if p.QoS > 0 {
+		s.delivered(p.QoS)
+	}
 	s.tally(mqtt.Broker, h)
 	s.tell(mqtt.Broker, p)
 	if fx.WantVerdicts {

@@ -163,7 +163,7 @@ func (s *Session) finishEnd(e End, fx *Effects) {
 	}
 	// A driver may keep the session for its counters and identity.
 	s.start, s.alias, s.ex, s.filtered, s.requests, s.held, s.queue, s.repeats = nil, nil, nil, nil, nil, nil, nil, nil
-	s.owed, s.parked, s.half, s.wake, s.deadline, s.end = nil, nil, [2]half{}, 0, 0, nil
+	s.owed, s.parked, s.turns, s.half, s.wake, s.deadline, s.end = nil, nil, nil, [2]half{}, 0, 0, nil
 }
 
 // farewell tells the client why, where its version has a packet for it and its

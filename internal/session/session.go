@@ -67,6 +67,7 @@ type Session struct {
 	owed     []byte     // acknowledgements of what goes up at QoS 0, until that has gone
 	parked   []byte     // PUBLISH packets of the client beyond the broker's window
 	filtered *exchanges // QoS 2 of the broker that we answer ourselves
+	turns    *turns     // acknowledgements of filtered deliveries that wait for the client's
 	requests *requests
 	held     *filters // granted subscriptions
 	repeats  *repeats // what need not be told again yet
@@ -78,6 +79,7 @@ type Session struct {
 	windowPaced bool      // the window is the broker's alone: pace, never end
 	generation  uint16    // of subj
 	aliasMax    [2]uint16 // by sender, as the receiver announced; 0: none are legal
+	unacked     [2]uint16 // deliveries of QoS 1, 2 since the last of turns that the client has to acknowledge
 
 	// Time. All on the driver's clock.
 	now       Time

@@ -120,8 +120,17 @@ func (s *Session) boundary(from mqtt.Side, fx *Effects) {
 		return
 	}
 	if then.typ != 0 {
-		s.reply(from, then, fx)
+		s.answer(from, then, fx)
 	}
+}
+
+// answer acknowledges a PUBLISH that has come whole and went no further.
+func (s *Session) answer(from mqtt.Side, r reply, fx *Effects) {
+	if from == mqtt.Broker {
+		s.inTurn(r, fx)
+		return
+	}
+	s.reply(from, r, fx)
 }
 
 // ackOf is the acknowledgement of a PUBLISH of QoS 1 or 2.
@@ -182,7 +191,7 @@ func (s *Session) dropBody(from mqtt.Side, h mqtt.Header, b []byte, pos int, the
 	if left := h.Size() - n; left > 0 {
 		s.half[from] = half{left: uint32(left), skip: true, then: then}
 	} else if then.typ != 0 {
-		s.reply(from, then, fx)
+		s.answer(from, then, fx)
 	}
 	return n
 }

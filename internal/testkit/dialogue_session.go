@@ -83,6 +83,31 @@ func deliveryDialogues(b *dialogueBook) {
 			broker(Publish(v, "dev/a", 2, 5, "y")).passes().
 			client(Ack(v, mqtt.PUBREC, 5, 0)).passes().
 			broker(Ack(v, mqtt.PUBREL, 5, 0)).passes()
+		// Acknowledgements of filtered deliveries do not overtake the client's.
+		b.add("delivery/filtered/in-turn", v, GatewayDoor, conf(allVersions)).opens().
+			broker(Publish(v, "dev/secret/a", 1, 1, "x"), Publish(v, "dev/a", 1, 2, "x"), Publish(v, "dev/a", 1, 3, "x"),
+				Publish(v, "dev/secret/a", 1, 4, "x"), Publish(v, "dev/secret/a", 1, 5, "x"),
+				Publish(v, "dev/a", 1, 6, "x"), Publish(v, "dev/secret/a", 1, 7, "x")).is("drop").
+			toClient(Publish(v, "dev/a", 1, 2, "x"), Publish(v, "dev/a", 1, 3, "x"), Publish(v, "dev/a", 1, 6, "x")).
+			toBroker(Ack(v, mqtt.PUBACK, 1, 0)).
+			events("delivery-filtered", "delivery-filtered", "delivery-filtered", "delivery-filtered").
+			// PUBRECs have an order of their own.
+			broker(Publish(v, "dev/secret/a", 2, 8, "x")).is("drop").events("delivery-filtered").toBroker(Ack(v, mqtt.PUBREC, 8, 0)).
+			broker(Publish(v, "dev/a", 2, 9, "x")).passes().
+			broker(Publish(v, "dev/secret/a", 2, 10, "x")).is("drop").events("delivery-filtered").
+			client(Ack(v, mqtt.PUBACK, 2, 0)).passes().
+			client(Ack(v, mqtt.PUBACK, 3, 0)).is("allow").
+			toBroker(Ack(v, mqtt.PUBACK, 3, 0), Ack(v, mqtt.PUBACK, 4, 0), Ack(v, mqtt.PUBACK, 5, 0)).
+			client(Ack(v, mqtt.PUBREC, 9, 0)).is("allow").toBroker(Ack(v, mqtt.PUBREC, 9, 0), Ack(v, mqtt.PUBREC, 10, 0)).
+			broker(Ack(v, mqtt.PUBREL, 10, 0)).toBroker(Ack(v, mqtt.PUBCOMP, 10, 0)).
+			client(Ack(v, mqtt.PUBACK, 6, 0)).is("allow").toBroker(Ack(v, mqtt.PUBACK, 6, 0), Ack(v, mqtt.PUBACK, 7, 0)).
+			broker(Publish(v, "dev/secret/a", 1, 11, "x")).is("drop").events("delivery-filtered").toBroker(Ack(v, mqtt.PUBACK, 11, 0))
+		kept := Publish(v, "dev/secret/a", 1, 2, "xyz")
+		b.add("delivery/filtered/in-turn-behind-a-payload", v, GatewayDoor, conf(allVersions)).opens().
+			broker(Publish(v, "dev/a", 1, 1, "x")).passes().
+			broker(kept[:len(kept)-2]).is("drop").events("delivery-filtered").
+			client(Ack(v, mqtt.PUBACK, 1, 0)).passes().
+			broker(kept[len(kept)-2:]).toBroker(Ack(v, mqtt.PUBACK, 2, 0))
 		b.add("delivery/filtered/qos2-id-dealt-anew", v, GatewayDoor, conf(allVersions)).opens().
 			broker(Publish(v, "dev/secret/a", 2, 5, "x")).is("drop").events("delivery-filtered").
 			toBroker(Ack(v, mqtt.PUBREC, 5, 0)).

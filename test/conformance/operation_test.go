@@ -46,10 +46,12 @@ var deliveryStatements = []statement{
 		"@session.Session.filter", "dialogue delivery/filtered/qos1", "dialogue delivery/filtered/qos2", "dialogue delivery/bad-topic").
 		remark("Towards the broker, for deliveries that the client does not get."),
 	forwarded("MQTT-4.6.0-1", "A client sends again in the order of the first time.", client, "Each direction is forwarded in its order."),
-	unchecked("MQTT-4.6.0-2", "A client sends PUBACKs in the order of the PUBLISHes.", client, asSender,
-		"The PUBACK for a filtered delivery goes up at once, before those that the client still owes for earlier ones."),
-	unchecked("MQTT-4.6.0-3", "A client sends PUBRECs in the order of the PUBLISHes.", client, asSender,
-		"The PUBREC for a filtered delivery likewise."),
+	checked("MQTT-4.6.0-2", "A client sends PUBACKs in the order of the PUBLISHes.", client, asSender,
+		"@session.Session.inTurn", "@session.Session.acknowledged", "dialogue delivery/filtered/in-turn").
+		remark("The PUBACK for a filtered delivery waits for those that the client owes for earlier ones. A client that never acknowledges holds them up until the broker's window is full; beyond 1,024 that wait the oldest goes before its turn."),
+	checked("MQTT-4.6.0-3", "A client sends PUBRECs in the order of the PUBLISHes.", client, asSender,
+		"@session.Session.inTurn", "@session.Session.acknowledged", "dialogue delivery/filtered/in-turn").
+		remark("The PUBREC for a filtered delivery likewise."),
 	forwarded("MQTT-4.6.0-4", "A client sends PUBRELs in the order of the PUBRECs.", client, "No PUBREL is ours."),
 	forwarded("MQTT-4.6.0-5", "Messages of one topic and QoS are delivered in their order.", server, "Each direction is forwarded in its order."),
 	forwarded("MQTT-4.6.0-6", "Every topic is ordered but for shared subscriptions.", server, routing),
