@@ -5,7 +5,6 @@ import (
 	"reflect"
 	"slices"
 
-	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/auth"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 )
 
@@ -120,26 +119,12 @@ func (a *App) sayRefused(err error) {
 }
 
 // mistakeAttrs are the parts of an error that has a place; else its text alone.
-func mistakeAttrs(err error) (attrs []any) {
-	text := func(key, value string) {
-		if value != "" {
-			attrs = append(attrs, key, value)
-		}
+func mistakeAttrs(err error) []any {
+	var placed *config.Error
+	if errors.As(err, &placed) {
+		return placed.Attrs()
 	}
-	var inConfig *config.Error
-	var inUsers *auth.UsersFileError
-	switch {
-	case errors.As(err, &inConfig):
-		text("place", inConfig.Place)
-		text("key", inConfig.Path)
-		text("error", inConfig.Text)
-		text("hint", inConfig.Hint)
-	case errors.As(err, &inUsers):
-		return inUsers.Attrs()
-	default:
-		text("error", err.Error())
-	}
-	return attrs
+	return []any{"error", err.Error()}
 }
 
 // eachError is the errors that err joins, at any depth; err itself when it

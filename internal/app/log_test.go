@@ -126,7 +126,7 @@ func TestRunLog(t *testing.T) {
 	write("c.json", `{`+rest+`}`)
 	write("users.json", `{"users":{"a":{},"b":{"password_hash":"x"}}}`)
 	got = strings.Split(strings.TrimSpace(reload()), "\n")
-	if len(got) != 3 || !strings.Contains(got[0], "users.json:1:") || !strings.Contains(got[0], "key=users.a") || !strings.Contains(got[1], "key=users.b") {
+	if len(got) != 3 || !strings.Contains(got[0], "users.json:1:") || !strings.Contains(got[0], "users[\\\"a\\\"].password_hash") || !strings.Contains(got[1], "users[\\\"b\\\"].password_hash") {
 		t.Errorf("two mistakes in the users file: %q", got)
 	}
 

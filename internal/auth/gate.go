@@ -64,7 +64,7 @@ const maxRounds = 16
 
 // New builds the gate of a configuration and starts what it needs (hashing
 // pool, file watching); Close ends all of it. An unreadable users file or a
-// mistake in one is an error that holds a [*UsersFileError] for each.
+// mistake in one is a [config.Errors].
 func New(cfg *config.Config, engine *policy.Engine, log *slog.Logger) (*Gate, error) {
 	return newGate(cfg, engine, log, tuning{
 		now: time.Now, verify: (*hash).matches, workers: workers(), quiet: time.Second, poll: time.Second,
@@ -174,8 +174,8 @@ func (g *Gate) decide(r *Request, done []*job) (Grant, *check) {
 			if !known {
 				return Grant{}, &check{pair: pair, hash: h, password: c.Password}
 			}
-			if right && user != nil && user.enabled {
-				id.Provider, id.Groups, id.Attributes = p.label, user.groups, user.attributes
+			if right && user != nil && user.enabled() {
+				id.Provider, id.Groups, id.Attributes = p.label, user.Groups, user.Attributes
 				return g.admit(st, r, id), nil
 			}
 			guessed = true
@@ -203,7 +203,7 @@ func (st *state) unproven(r *Request) policy.RuleRef {
 			continue
 		}
 		switch user, _ := users[i].find(c.Username); {
-		case user != nil && user.enabled:
+		case user != nil && user.enabled():
 			return policy.RuleWrongPassword
 		case user != nil:
 			rule = policy.RuleUserDisabled

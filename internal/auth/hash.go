@@ -47,6 +47,15 @@ type hash struct {
 	key      []byte
 }
 
+// UnmarshalText is [parseHash].
+func (h *hash) UnmarshalText(text []byte) error {
+	parsed, err := parseHash(string(text))
+	if err == nil {
+		*h = *parsed
+	}
+	return err
+}
+
 // parseHash reads bcrypt's $2a$, $2b$, $2y$ and argon2id's PHC form.
 func parseHash(s string) (*hash, error) {
 	switch {

@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -55,15 +54,14 @@ func newState(cfg *config.Config, engine *policy.Engine, before *state) (*state,
 	}
 	var all []*users
 	if cfg.Auth.Enabled {
-		var errs []error
+		var bad config.Errors
 		for i := range cfg.Auth.Providers {
 			c := &cfg.Auth.Providers[i]
 			if c.Type != "file" {
-				errs = append(errs, fmt.Errorf("auth.providers[%d]: type %q is not in this version", i, c.Type))
-				continue
+				return nil, fmt.Errorf("auth.providers[%d]: type %q is not in this version", i, c.Type)
 			}
-			u, bad := loadUsers(c.Path)
-			errs = append(errs, bad...)
+			u, err := loadUsers(c.Path)
+			bad = join(bad, err)
 			all = append(all, u)
 			st.providers = append(st.providers, &provider{
 				label: label(cfg.Auth.Providers, i), name: c.Name, path: c.Path,
@@ -71,8 +69,8 @@ func newState(cfg *config.Config, engine *policy.Engine, before *state) (*state,
 				watched: c.HotReload && cfg.General.Watch != "none",
 			})
 		}
-		if len(errs) > 0 {
-			return nil, errors.Join(errs...)
+		if bad != nil {
+			return nil, bad
 		}
 	}
 	st.users.Store(&all)
@@ -137,7 +135,7 @@ func (st *state) belongsToOther(id *policy.Identity) bool {
 		longest = max(longest, u.longest)
 	}
 	return belongsToOther(st.ids.template, id.ClientID, id.Username, longest, func(name string) bool {
-		return slices.ContainsFunc(all, func(u *users) bool { return u.byName[name] != nil })
+		return slices.ContainsFunc(all, func(u *users) bool { return u.byName[userName(name)] != nil })
 	})
 }
 
@@ -175,10 +173,10 @@ func (st *state) renewed(id *policy.Identity) bool {
 			continue
 		}
 		user, _ := (*st.users.Load())[i].find(id.Username)
-		if user == nil || !user.enabled {
+		if user == nil || !user.enabled() {
 			return false
 		}
-		id.Groups, id.Attributes = user.groups, user.attributes
+		id.Groups, id.Attributes = user.Groups, user.Attributes
 		return !st.belongsToOther(id)
 	}
 	// Its provider is gone, or it has none: then nobody has checked this name,

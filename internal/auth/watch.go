@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 )
 
 // watch is the goroutine that follows the users files of one state.
@@ -163,31 +164,29 @@ func sameFile(a, b os.FileInfo) bool {
 func (f *follower) read() {
 	old := *f.state.users.Load()
 	all := slices.Clone(old)
-	var errs []error
+	var bad config.Errors
 	for i, p := range f.state.providers {
 		if !p.watched {
 			continue
 		}
-		data, err := readUsers(p.path)
+		data, err := config.ReadFile(p.path)
 		if err != nil {
-			errs = append(errs, &UsersFileError{File: p.path, Err: err})
+			bad = join(bad, err)
 			continue
 		}
 		if digest := sha256.Sum256(data); bytes.Equal(digest[:], old[i].digest[:]) {
 			continue
 		}
-		u, bad := parseUsers(p.path, data)
-		all[i], errs = u, append(errs, bad...)
+		all[i], err = parseUsers(p.path, data)
+		bad = join(bad, err)
 	}
-	if err := errors.Join(errs...); err != nil {
-		if f.failure != err.Error() {
-			f.failure = err.Error()
-			for _, mistake := range errs {
-				var in *UsersFileError
-				errors.As(mistake, &in) // all are
-				f.gate.log.Error("mistake in a users file", in.Attrs()...)
+	if bad != nil {
+		if failure := bad.Error(); f.failure != failure {
+			f.failure = failure
+			for _, mistake := range bad {
+				f.gate.log.Error("mistake in a users file", mistake.Attrs()...)
 			}
-			f.gate.log.Error("users files are not usable, the old users stay", "mistakes", len(errs))
+			f.gate.log.Error("users files are not usable, the old users stay", "mistakes", len(bad))
 		}
 		return
 	}

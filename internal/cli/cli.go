@@ -14,7 +14,6 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/auth"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 )
 
@@ -192,15 +191,6 @@ func report(w io.Writer, err error) {
 		fmt.Fprintln(w, strings.TrimRight(text, "\n"))
 		return
 	}
-	if mistakes := inUsersFiles(err); mistakes != nil {
-		for _, m := range mistakes {
-			fmt.Fprintln(w, m)
-			if m.Hint != "" {
-				fmt.Fprintln(w, "    hint: "+m.Hint)
-			}
-		}
-		return
-	}
 	var pe *kong.ParseError
 	if errors.As(err, &pe) {
 		text += nearCommand(pe)
@@ -217,23 +207,6 @@ func commandOf(ctx *kong.Context) string {
 		}
 	}
 	return ""
-}
-
-// inUsersFiles are the mistakes in users files that err holds, at any depth.
-func inUsersFiles(err error) []*auth.UsersFileError {
-	switch e := err.(type) { //nolint:errorlint // the whole tree is walked
-	case *auth.UsersFileError:
-		return []*auth.UsersFileError{e}
-	case interface{ Unwrap() error }:
-		return inUsersFiles(e.Unwrap())
-	case interface{ Unwrap() []error }:
-		var all []*auth.UsersFileError
-		for _, one := range e.Unwrap() {
-			all = append(all, inUsersFiles(one)...)
-		}
-		return all
-	}
-	return nil
 }
 
 // nearCommand is a suggestion for an argument that looks like the name of a

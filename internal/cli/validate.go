@@ -38,7 +38,7 @@ func (c *validateCmd) Run(stdio *IO) error {
 	if err != nil {
 		return usage(err)
 	}
-	if err := checkUsers(cfg); err != nil {
+	if err := auth.CheckUsers(cfg); err != nil {
 		return usage(err)
 	}
 	if _, err := policy.Compile(cfg); err != nil {
@@ -59,15 +59,4 @@ func (c *validateCmd) Run(stdio *IO) error {
 	}
 	_, err = fmt.Fprintln(stdio.Out, verdict)
 	return err
-}
-
-// checkUsers reads every users file as a run would: all its mistakes at once.
-func checkUsers(cfg *config.Config) error {
-	var errs []error
-	for i := range cfg.Auth.Providers {
-		if p := &cfg.Auth.Providers[i]; p.Type == "file" {
-			errs = append(errs, auth.CheckUsersFile(p.Path)...)
-		}
-	}
-	return errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding"
 	"fmt"
 	"reflect"
 	"slices"
@@ -12,8 +13,17 @@ type document struct {
 	*report
 	src  *source
 	root *node
-	dir  string // where relative paths start
-	env  func(string) (string, bool)
+	top  *shape                      // of what the whole document is
+	dir  string                      // where relative paths start
+	env  func(string) (string, bool) // nil: texts are not expanded
+
+	hides bool // values may be secrets: errors show only of what kind they are
+}
+
+// fill binds the whole document into the struct v.
+func (d *document) fill(v reflect.Value) {
+	d.top = shapeOf(v.Type())
+	d.object(d.root, v, nil)
 }
 
 func (d *document) fail(offset int, p *path, text, hint string) {
@@ -99,7 +109,7 @@ func (d *document) object(n *node, v reflect.Value, p *path) {
 			}
 			continue
 		}
-		kp := p.child(key)
+		kp := p.child(f.key)
 		if first, twice := seen[key]; twice {
 			d.duplicate(m, first, kp)
 			continue
@@ -161,7 +171,7 @@ func (d *document) unknownKey(m member, p *path, s *shape, owner string) string 
 	}
 	hint, near := "", Suggest(m.name, known)
 	switch {
-	case p != nil && shapeOf(typeConfig).byKey[normal(m.name)] != nil:
+	case p != nil && d.top.byKey[normal(m.name)] != nil:
 		hint, near = quote(m.name)+" stands at the top of the document: is a } missing before it?", ""
 	case near != "":
 		hint = fmt.Sprintf("did you mean %q?", near)
@@ -181,7 +191,7 @@ func (d *document) wrongType(n *node, p *path, want string, secret bool, hint st
 	if n.kind == kindNull {
 		hint = "leave the key out for its default"
 	}
-	d.refuse(n, p, "found "+n.describe(secret)+"; accepted: "+want, hint)
+	d.refuse(n, p, "found "+n.describe(secret || d.hides)+"; accepted: "+want, hint)
 }
 
 // value binds n into v, a field with the tags of f or an entry of one.
@@ -208,6 +218,10 @@ func (d *document) value(n *node, v reflect.Value, f *field, p *path) {
 			n = &node{kind: kindList, offset: n.offset, items: []*node{n}}
 		}
 	}
+	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		d.foreign(n, u, p)
+		return
+	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		e := reflect.New(v.Type().Elem())
@@ -230,6 +244,17 @@ func (d *document) value(n *node, v reflect.Value, f *field, p *path) {
 		d.text(n, v, f, p)
 	default:
 		panic("cannot bind " + v.Type().String())
+	}
+}
+
+// foreign binds a text into a type of another room.
+func (d *document) foreign(n *node, u encoding.TextUnmarshaler, p *path) {
+	text, ok := d.plain(n, p, "a text", true)
+	if !ok {
+		return
+	}
+	if err := u.UnmarshalText([]byte(text)); err != nil {
+		d.refuse(n, p, err.Error(), "")
 	}
 }
 
@@ -275,7 +300,11 @@ func (d *document) list(n *node, v reflect.Value, f *field, p *path) {
 // table binds an object whose keys are the user's data.
 func (d *document) table(n *node, v reflect.Value, f *field, p *path) {
 	if n.kind != kindObject {
-		d.wrongType(n, p, "an object of texts", false, "")
+		want := "an object"
+		if v.Type().Elem().Kind() == reflect.String {
+			want = "an object of texts"
+		}
+		d.wrongType(n, p, want, false, "")
 		return
 	}
 	if len(n.members) == 0 && f.nonEmpty {
@@ -296,9 +325,15 @@ func (d *document) table(n *node, v reflect.Value, f *field, p *path) {
 				d.fail(m.offset, kp, quote(m.name)+" "+w.text, w.hint)
 			}
 		}
-		e := reflect.New(v.Type().Elem()).Elem()
-		d.text(m.value, e, &field{}, kp)
-		out.SetMapIndex(reflect.ValueOf(m.name), e)
+		key, e := reflect.New(v.Type().Key()), reflect.New(v.Type().Elem()).Elem()
+		key.Elem().SetString(m.name)
+		if u, ok := key.Interface().(encoding.TextUnmarshaler); ok {
+			if err := u.UnmarshalText([]byte(m.name)); err != nil {
+				d.fail(m.offset, kp, err.Error(), "")
+			}
+		}
+		d.value(m.value, e, &field{}, kp)
+		out.SetMapIndex(key.Elem(), e)
 	}
 	v.Set(out)
 }

@@ -104,8 +104,8 @@ func (d *document) readRules(cfg *Config, known map[string]string, p *path) []Ru
 		return nil
 	}
 	var file rulesFile
+	more.fill(reflect.ValueOf(&file).Elem())
 	var top *path
-	more.object(more.root, reflect.ValueOf(&file).Elem(), top)
 	more.ruleNames(known, file.Rules, top.child("rules"))
 	more.checkRules(file.Rules, cfg, "rules-file.", top.child("rules"))
 	return file.Rules

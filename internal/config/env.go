@@ -19,7 +19,7 @@ func (e *unsetError) Error() string { return "the environment variable " + e.nam
 // expand fills the environment into a text of a file. What a proxy pushes is
 // not filled: it has no business in the environment of the agent.
 func (d *document) expand(n *node) (string, []error) {
-	if d.src.later(n.offset) {
+	if d.env == nil || d.src.later(n.offset) {
 		return n.raw, nil
 	}
 	return expand(n.raw, d.env)

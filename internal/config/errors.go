@@ -31,6 +31,16 @@ func (e *Error) Error() string {
 	return e.Place + ": " + e.Path + ": " + e.Text
 }
 
+// Attrs are the parts of e for a line of a log.
+func (e *Error) Attrs() (attrs []any) {
+	for _, part := range [][2]string{{"place", e.Place}, {"key", e.Path}, {"error", e.Text}, {"hint", e.Hint}} {
+		if part[1] != "" {
+			attrs = append(attrs, part[0], part[1])
+		}
+	}
+	return attrs
+}
+
 // Unwrap returns Err, so that errors.Is finds fs.ErrNotExist.
 func (e *Error) Unwrap() error { return e.Err }
 

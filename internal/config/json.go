@@ -38,7 +38,7 @@ func parseJSON(data []byte) (*node, *syntaxError) {
 		copy(data, "   ")
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
-		return nil, &syntaxError{0, "the file is empty", "write {} for a configuration of defaults"}
+		return nil, &syntaxError{0, "the file is empty", "one file holds one object, {…}"}
 	}
 	if at := tooDeep(data); at >= 0 {
 		return nil, &syntaxError{at, fmt.Sprintf("lists and objects stand more than %d deep in each other", maxDepth), ""}
@@ -48,13 +48,6 @@ func parseJSON(data []byte) (*node, *syntaxError) {
 		return nil, placeSyntax(data, err)
 	}
 	return convert(&v)
-}
-
-// ExplainSyntax is what is to be told of a file that hujson does not parse, as
-// of a configuration: where, what is found, and what to do.
-func ExplainSyntax(data []byte, err error) (offset int, text, hint string) {
-	e := placeSyntax(data, err)
-	return e.offset, e.text, e.hint
 }
 
 // placeSyntax takes the place out of a parser's error, which has it only in

@@ -45,7 +45,7 @@ func Parse(name, dir string, data []byte, env func(string) (string, bool)) (*Con
 // bind makes the configuration of d's tree.
 func (d *document) bind() (*Config, []Warning, error) {
 	cfg := Default()
-	d.object(d.root, reflect.ValueOf(cfg).Elem(), nil)
+	d.fill(reflect.ValueOf(cfg).Elem())
 	d.check(cfg)
 	for _, g := range unenforcedGateway(&cfg.Gateway) { // also before an error asks for a certificate
 		d.warnAt(g.at, true, g.text)
@@ -79,6 +79,43 @@ func (d *document) parse() bool {
 	}
 	d.root = root
 	return true
+}
+
+// Decode binds a JSON file that is no configuration, of name and data, into
+// the struct that v points to, by its "key" tags: comments, places and hints are
+// those of a configuration. Types of the caller's read themselves from a text by
+// [encoding.TextUnmarshaler]; an error of theirs is told as it is. Nothing is
+// filled in from the environment, and no value stands in an error, because it
+// may be a secret. The error is an [Errors]; v may then be half filled.
+func Decode(name string, data []byte, v any) error {
+	d := &document{report: &report{}, src: &source{name: name, data: data}, hides: true}
+	if d.parse() {
+		d.fill(reflect.ValueOf(v).Elem())
+	}
+	_, err := d.done()
+	return err
+}
+
+// ReadFile reads a regular file, as a file that a configuration names must be:
+// opening a pipe would wait for its writer, for ever. Of a file that is too large
+// for [Decode] it returns just as much as shows it. The error is an [Errors].
+func ReadFile(path string) ([]byte, error) {
+	data, err := readRegular(path)
+	if err != nil {
+		return nil, Errors{{Place: path, Text: err.Error(), Err: err}}
+	}
+	return data, nil
+}
+
+func readRegular(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, plainError(err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	return readFile(path)
 }
 
 // readFile is os.ReadFile up to just beyond maxFileSize.

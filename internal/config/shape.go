@@ -79,7 +79,7 @@ func shapeOf(t reflect.Type) *shape {
 		s.keys = append(s.keys, key)
 	}
 	for i := range s.fields {
-		s.byKey[s.fields[i].key] = &s.fields[i]
+		s.byKey[normal(s.fields[i].key)] = &s.fields[i]
 	}
 	shapes.Store(t, s)
 	return s

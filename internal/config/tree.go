@@ -89,6 +89,7 @@ type member struct {
 
 // member returns the value of a key, "_" and "-" being equal, or nil.
 func (n *node) member(key string) *member {
+	key = normal(key)
 	for i := range n.members {
 		if normal(n.members[i].name) == key {
 			return &n.members[i]
