@@ -96,9 +96,7 @@ func (p *pending) answer(g auth.Grant) bool {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	if p.finished {
-		if g.Release != nil {
-			g.Release()
-		}
+		c.agent.gate.Release(g.Lease)
 		return false
 	}
 	c.agent.gate.Renew(&g)
@@ -151,9 +149,7 @@ func (p *pending) caught(g auth.Grant) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	if ws.gone || ws.doom != nil || g.Admission.Reason == policy.ReasonAuthBusy {
-		if g.Release != nil {
-			g.Release()
-		}
+		a.gate.Release(g.Lease)
 		return
 	}
 	a.gate.Renew(&g)
@@ -165,6 +161,6 @@ func (p *pending) caught(g auth.Grant) {
 	if g.Admission.Detected {
 		return // detect-only: it stays unverified
 	}
-	ws.release = g.Release
+	ws.lease = g.Lease
 	ws.replace(a, fx, g.Admission.Subject)
 }

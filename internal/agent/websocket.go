@@ -32,9 +32,9 @@ type webSocket struct {
 	next    [2]uint64        // frame index that must come, by sender
 	counted session.Counters // of sess, what a tally has
 	streams [2]stream
-	pending *pending // a CONNECT that waits for its password to be checked
-	doom    *doom    // it is closed at its next frame
-	release func()   // frees the client id
+	pending *pending    // a CONNECT that waits for its password to be checked
+	doom    *doom       // it is closed at its next frame
+	lease   *auth.Lease // of the client id
 	seen    session.Time
 	wake    session.Time
 	waiting bool // its CONNECT is not decided
@@ -208,12 +208,10 @@ func (ws *webSocket) request() auth.Request {
 func (ws *webSocket) admitted(c *conn, fx *session.Effects, now session.Time, ticket uint32, g auth.Grant, input []byte, n int, f fold, note note) decision {
 	a := c.agent
 	if s := g.Admission.Subject; s != nil && !a.table.admit(ws, identityOf(s.Identity())) && ws.set.block {
-		if g.Release != nil {
-			g.Release()
-		}
+		a.gate.Release(g.Lease)
 		g = auth.Grant{Admission: session.Admission{Reason: policy.ReasonTooManyConnections, Rule: policy.RuleMaxConnections}}
 	}
-	ws.release = g.Release
+	ws.lease = g.Lease
 	fx.Reset()
 	ws.sess.Admit(now, ticket, g.Admission, fx)
 	f.add(fx.Verdicts, 0)
@@ -385,10 +383,8 @@ func (ws *webSocket) leave(a *Agent, finished bool) {
 	for i := range ws.streams {
 		a.unhold(&ws.streams[i], 0)
 	}
-	if ws.release != nil {
-		ws.release()
-		ws.release = nil
-	}
+	a.gate.Release(ws.lease)
+	ws.lease = nil
 }
 
 // revoke ends the session now and the WebSocket at its next frame. The caller
@@ -407,10 +403,8 @@ func (ws *webSocket) doomed(a *Agent, d doom) {
 		return
 	}
 	ws.doom = &d
-	if ws.release != nil {
-		ws.release()
-		ws.release = nil
-	}
+	a.gate.Release(ws.lease)
+	ws.lease = nil
 	for i := range ws.streams {
 		a.unhold(&ws.streams[i], 0)
 	}

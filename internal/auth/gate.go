@@ -21,13 +21,12 @@ type Request struct {
 	Addr     netip.Addr // unmapped; invalid when unknown
 }
 
-// Grant is an answer. When Admission.Subject is set and Release is not nil,
-// Release must be called once when the connection ends: it frees the client id.
-// Calling it again does nothing. A client that detect-only lets pass holds no
-// client id and has no Release.
+// Grant is an answer. Its Lease is to be given to [Gate.Release] when the
+// connection ends. It is nil where no client id is held: of who is refused, of
+// who detect-only lets pass, of the empty id.
 type Grant struct {
 	Admission session.Admission
-	Release   func()
+	Lease     *Lease
 }
 
 // Gate is the authentication in force. All methods may be called at once.
@@ -235,12 +234,16 @@ func (g *Gate) admit(st *state, r *Request, id policy.Identity) Grant {
 	if reason, rule := st.engine.Unfit(&id); rule != policy.RuleNone {
 		return st.refuse(r, reason, rule)
 	}
-	release := g.owners.take(id.ClientID, ownerOf(&id), st.cfg.Auth.Takeover != "any")
-	if release == nil {
+	lease, ok := g.owners.take(id.ClientID, ownerOf(&id), st.cfg.Auth.Takeover != "any")
+	if !ok {
 		return st.refuse(r, policy.ReasonClientID, policy.RuleTakeover)
 	}
-	return Grant{Admission: session.Admission{Subject: st.engine.Bind(id)}, Release: release}
+	return Grant{Admission: session.Admission{Subject: st.engine.Bind(id)}, Lease: lease}
 }
+
+// Release frees the client id of a lease. Nil, or a lease that was released, is
+// nothing to free.
+func (g *Gate) Release(l *Lease) { g.owners.release(l) }
 
 // identity is what r claims: unverified until the caller says otherwise.
 func identity(r *Request) policy.Identity {
@@ -290,10 +293,8 @@ func (g *Gate) Renew(grant *Grant) {
 		return
 	}
 	grant.Admission = session.Admission{Reason: policy.ReasonBadCredentials, Rule: policy.RuleProviders}
-	if grant.Release != nil {
-		grant.Release()
-		grant.Release = nil
-	}
+	g.Release(grant.Lease)
+	grant.Lease = nil
 }
 
 // Users is how many users the users files in force hold together, disabled ones

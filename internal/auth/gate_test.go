@@ -175,7 +175,7 @@ func (f *fixture) admitted(r Request) *policy.Identity {
 	if grant.Admission.Subject == nil || grant.Admission.Detected {
 		f.t.Fatalf("%q as %q refused: reason %d, rule %d", r.Connect.Username, r.Connect.ClientID, grant.Admission.Reason, grant.Admission.Rule)
 	}
-	grant.Release()
+	f.Release(grant.Lease)
 	return grant.Admission.Subject.Identity()
 }
 
@@ -341,10 +341,10 @@ func TestGateOff(t *testing.T) {
 func TestGateDetectOnly(t *testing.T) {
 	f := start(t, func(c *config.Config) { c.General.BlockMode = false })
 	owner := f.ask(connect("c", "alice", "secret"))
-	if owner.Admission.Detected || owner.Release == nil {
+	if owner.Admission.Detected || owner.Lease == nil {
 		t.Fatalf("alice: %+v", owner)
 	}
-	defer owner.Release()
+	defer f.Release(owner.Lease)
 	cases := []struct {
 		name   string
 		r      Request
@@ -360,7 +360,7 @@ func TestGateDetectOnly(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			grant := f.ask(c.r)
 			a := grant.Admission
-			if a.Subject == nil || !a.Detected || a.Reason != c.reason || a.Rule != c.rule || grant.Release != nil {
+			if a.Subject == nil || !a.Detected || a.Reason != c.reason || a.Rule != c.rule || grant.Lease != nil {
 				t.Fatalf("got %+v, want detected with reason %d, rule %d", grant, c.reason, c.rule)
 			}
 			id := a.Subject.Identity()
@@ -414,7 +414,7 @@ func TestGateTakeover(t *testing.T) {
 			} else {
 				f.refused(again, policy.ReasonClientID, policy.RuleTakeover)
 			}
-			first.Release()
+			f.Release(first.Lease)
 			f.admitted(again)
 			if n := len(f.owners.ids); n != 0 {
 				t.Errorf("%d client ids are still owned", n)

@@ -402,17 +402,17 @@ func TestRecheck(t *testing.T) {
 			if got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
-			held := grant.Release != nil
+			held := grant.Lease != nil
 			f.Renew(&grant)
 			switch a := grant.Admission; {
 			case (a.Subject != nil) != ok:
 				t.Errorf("Renew: got %+v, Recheck said %v", a, ok)
 			case ok && a.Subject.Engine() != f.state.Load().engine:
 				t.Error("Renew: bound to the old policy")
-			case ok && (grant.Release != nil) != held:
+			case ok && (grant.Lease != nil) != held:
 				t.Error("Renew: the client id was given back")
-			case !ok && (a.Reason != policy.ReasonBadCredentials || grant.Release != nil):
-				t.Errorf("Renew: got %+v, client id held: %v", a, grant.Release != nil)
+			case !ok && (a.Reason != policy.ReasonBadCredentials || grant.Lease != nil):
+				t.Errorf("Renew: got %+v, client id held: %v", a, grant.Lease != nil)
 			case !ok && len(f.owners.ids) != 0:
 				t.Error("Renew: the client id is still taken")
 			}
@@ -735,9 +735,9 @@ func TestGateIsConcurrent(t *testing.T) {
 					r = connect(fmt.Sprint("c", i), "-", "-")
 				}
 				grant := f.ask(r)
-				if grant.Release != nil {
+				if grant.Lease != nil {
 					f.Recheck(grant.Admission.Subject)
-					grant.Release()
+					f.Release(grant.Lease)
 				}
 			}
 		})

@@ -6,17 +6,17 @@ import (
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 )
 
-// owner is who holds a client id: all anonymous clients are one.
-type owner struct {
-	anonymous bool
-	username  string
-}
+// owner is who holds a client id: a user name, or all anonymous clients as one.
+type owner string
+
+// anonymous is no user name: none has a NUL [MQTT-1.5.4-2].
+const anonymous owner = "\x00"
 
 func ownerOf(id *policy.Identity) owner {
 	if id.Anonymous {
-		return owner{anonymous: true}
+		return anonymous
 	}
-	return owner{username: id.Username}
+	return owner(id.Username)
 }
 
 // owners is which identity holds which client id. It has one lease for each
@@ -24,37 +24,34 @@ func ownerOf(id *policy.Identity) owner {
 type owners struct {
 	// Guarded by mu.
 	mu    sync.Mutex
-	ids   map[string]*lease // the newest of an id
+	ids   map[string]*Lease // the newest of an id
 	mixed bool              // takeover was free for all: an id may have several owners
 }
 
-// lease is one connection's hold on a client id.
-type lease struct {
-	owners       *owners
-	id           string
-	older, newer *lease // of the same id
+// Lease is one connection's hold on a client id; see [Gate.Release].
+type Lease struct {
+	id           string // "": ended
 	who          owner
-	ended        bool
+	older, newer *Lease // of the same id
 }
 
-func newOwners() *owners { return &owners{ids: map[string]*lease{}} }
+func newOwners() *owners { return &owners{ids: map[string]*Lease{}} }
 
-// take notes that who is connected as id and returns how to end that, which
-// may be called more than once. With exclusive it returns nil when another
-// identity holds id. The empty id, whose real one the broker assigns, has no
-// owner.
-func (o *owners) take(id string, who owner, exclusive bool) (release func()) {
+// take notes that who is connected as id. With exclusive it is not ok when
+// another identity holds id. The empty id, whose real one the broker assigns,
+// has no owner and no lease.
+func (o *owners) take(id string, who owner, exclusive bool) (l *Lease, ok bool) {
 	if id == "" {
-		return func() {}
+		return nil, true
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	newest := o.ids[id]
-	for l := newest; l != nil; l = l.older {
+	for held := newest; held != nil; held = held.older {
 		switch {
-		case l.who == who:
+		case held.who == who:
 		case exclusive:
-			return nil
+			return nil, false
 		default:
 			o.mixed = true
 		}
@@ -62,22 +59,24 @@ func (o *owners) take(id string, who owner, exclusive bool) (release func()) {
 			break // the others are the same
 		}
 	}
-	l := &lease{owners: o, id: id, who: who, older: newest}
+	l = &Lease{id: id, who: who, older: newest}
 	if newest != nil {
 		newest.newer = l
 	}
 	o.ids[id] = l
-	return l.release
+	return l, true
 }
 
-func (l *lease) release() {
-	o := l.owners
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if l.ended {
+// release ends a lease; nil, or one that has ended, is nothing to end.
+func (o *owners) release(l *Lease) {
+	if l == nil {
 		return
 	}
-	l.ended = true
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if l.id == "" {
+		return
+	}
 	if l.older != nil {
 		l.older.newer = l.newer
 	}
@@ -89,4 +88,5 @@ func (l *lease) release() {
 	default:
 		delete(o.ids, l.id)
 	}
+	*l = Lease{}
 }

@@ -60,53 +60,65 @@ func TestClientIDRules(t *testing.T) {
 	}
 }
 
+// taker takes leases and gives how to end them; nil where none was given.
+func taker(o *owners) func(id string, who owner, exclusive bool) (release func()) {
+	return func(id string, who owner, exclusive bool) func() {
+		l, ok := o.take(id, who, exclusive)
+		if !ok {
+			return nil
+		}
+		return func() { o.release(l) }
+	}
+}
+
 func TestOwners(t *testing.T) {
-	alice, eve, nobody := owner{username: "alice"}, owner{username: "eve"}, owner{anonymous: true}
+	alice, eve, nobody := owner("alice"), owner("eve"), anonymous
 	o := newOwners()
-	first := o.take("id", alice, true)
+	take := taker(o)
+	first := take("id", alice, true)
 	if first == nil {
 		t.Fatal("a free id was refused")
 	}
-	if o.take("id", eve, true) != nil || o.take("id", nobody, true) != nil {
+	if take("id", eve, true) != nil || take("id", nobody, true) != nil {
 		t.Error("another identity took a connected id")
 	}
-	second := o.take("id", alice, true)
+	second := take("id", alice, true)
 	if second == nil {
 		t.Fatal("the same identity was refused its id")
 	}
 	first()
 	first() // again: nothing
-	if o.take("id", eve, true) != nil {
+	if take("id", eve, true) != nil {
 		t.Error("the id is free although one connection still holds it")
 	}
 	second()
-	third := o.take("id", eve, true)
+	third := take("id", eve, true)
 	if third == nil {
 		t.Fatal("a freed id was refused")
 	}
 	// takeover: any
-	fourth := o.take("id", alice, false)
+	fourth := take("id", alice, false)
 	if fourth == nil {
 		t.Fatal("any: another identity was refused")
 	}
-	if o.take("id", alice, true) != nil || o.take("id", eve, true) != nil {
+	if take("id", alice, true) != nil || take("id", eve, true) != nil {
 		t.Error("exclusive although two identities hold the id")
 	}
 	third()
-	fifth := o.take("id", alice, true)
+	fifth := take("id", alice, true)
 	if fifth == nil {
 		t.Error("refused although only the same identity holds the id")
 	}
 	fourth()
 	fifth()
 	for range 2 {
-		if release := o.take("", eve, true); release == nil {
+		if release := take("", eve, true); release == nil {
 			t.Error("the empty id has an owner")
 		} else {
 			release()
 		}
 	}
-	if a, b := o.take("", eve, true), o.take("", alice, true); a == nil || b == nil {
+	if a, b := take("", eve, true), take("", alice, true); a == nil || b == nil {
 		t.Error("two clients with empty ids are taken for one")
 	}
 	if len(o.ids) != 0 {
@@ -318,27 +330,28 @@ func TestSecretsDoNotPrint(t *testing.T) {
 
 // TestLeasesEndInAnyOrder takes and releases one id by several identities.
 func TestLeasesEndInAnyOrder(t *testing.T) {
-	a, b := owner{username: "a"}, owner{username: "b"}
+	a, b := owner("a"), owner("b")
 	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0, 2}, {1, 2, 0}} {
 		o := newOwners()
-		ends := []func(){o.take("id", a, false), o.take("id", a, true), o.take("id", a, true)}
+		take := taker(o)
+		ends := []func(){take("id", a, false), take("id", a, true), take("id", a, true)}
 		for n, i := range order {
-			if o.take("id", b, true) != nil {
+			if take("id", b, true) != nil {
 				t.Errorf("order %v: taken over after %d ends", order, n)
 			}
 			ends[i]()
 			ends[i]() // again: nothing
 		}
-		end := o.take("id", b, true)
+		end := take("id", b, true)
 		if end == nil {
 			t.Fatalf("order %v: still held after all ended", order)
 		}
-		other := o.take("id", a, false)
-		if o.take("id", b, true) != nil || o.take("id", a, true) != nil {
+		other := take("id", a, false)
+		if take("id", b, true) != nil || take("id", a, true) != nil {
 			t.Errorf("order %v: taken by one of two owners", order)
 		}
 		other()
-		if again := o.take("id", b, true); again == nil {
+		if again := take("id", b, true); again == nil {
 			t.Errorf("order %v: the one owner left is refused", order)
 		} else {
 			again()

@@ -41,7 +41,7 @@ type driver struct {
 
 	// Owned by the loop.
 	sides   [2]netloop.Conn // by mqtt.Side; nil: not there, or gone
-	grant   func()          // gives the client id back; nil: none is held
+	lease   *auth.Lease     // of the client id; nil: none is held
 	broker  *upstream.Broker
 	dial    *upstream.Dial     // on its way
 	cancel  context.CancelFunc // of the verification on its way
@@ -185,8 +185,8 @@ func (d *driver) verify(l *local) {
 	d.g.running.Go(func() { // ends with ctx at the latest
 		defer cancel()
 		grant := d.g.gate.Admit(ctx, r)
-		if !client.Post(func() { d.verified(ticket, grant) }) && grant.Release != nil {
-			grant.Release()
+		if !client.Post(func() { d.verified(ticket, grant) }) {
+			d.g.gate.Release(grant.Lease)
 		}
 	})
 }
@@ -194,9 +194,7 @@ func (d *driver) verify(l *local) {
 // verified brings the answer of a verification that took time.
 func (d *driver) verified(ticket uint32, grant auth.Grant) {
 	if d.over || ticket != d.ticket {
-		if grant.Release != nil {
-			grant.Release()
-		}
+		d.g.gate.Release(grant.Lease)
 		return
 	}
 	d.cancel = nil
@@ -205,7 +203,7 @@ func (d *driver) verified(ticket uint32, grant auth.Grant) {
 }
 
 func (d *driver) admit(l *local, grant auth.Grant) {
-	d.grant = grant.Release
+	d.lease = grant.Lease
 	l.fx.Reset()
 	d.s.Admit(d.now(d.sides[mqtt.Client]), d.ticket, grant.Admission, &l.fx)
 	d.apply(l, nil)
@@ -389,10 +387,8 @@ func (d *driver) release() {
 		d.dial.Cancel()
 		d.dial = nil
 	}
-	if d.grant != nil {
-		d.grant()
-		d.grant = nil
-	}
+	d.g.gate.Release(d.lease)
+	d.lease = nil
 	if d.broker != nil {
 		d.broker.Release()
 		d.broker = nil
