@@ -64,10 +64,13 @@ func (a *Agent) unreadableRequest(h *wire.Headers) wire.Answer {
 func (a *Agent) request(h *wire.Headers) wire.Answer {
 	set := a.settings.Load()
 	ans := wire.Answer{CorrelationID: []byte(h.CorrelationID)}
-	if a.table.taken(ans.CorrelationID) {
-		return a.refuseUpgrade(set, h, policy.ReasonUpgrade, "correlation-id", adviseID)
+	refuse := func(check, advice string) wire.Answer {
+		return a.refuseUpgrade(set, h, policy.ReasonUpgrade, check, advice)
 	}
 	if !upgrades(h) {
+		if a.table.taken(ans.CorrelationID) {
+			return refuse("correlation-id", adviseID)
+		}
 		return ans
 	}
 	if set.serves([]byte(h.Route), h.HasRoute) {
@@ -75,15 +78,15 @@ func (a *Agent) request(h *wire.Headers) wire.Answer {
 		extensions := h.Values[extensionsHeader]
 		switch {
 		case !set.allowExtensions && slices.ContainsFunc(extensions, compresses):
-			return a.refuseUpgrade(set, h, policy.ReasonUpgrade, "permessage-deflate", adviseCompression)
+			return refuse("permessage-deflate", adviseCompression)
 		case set.requireSubprotocol && !set.subprotocol(h.Tokens("sec-websocket-protocol")):
-			return a.refuseUpgrade(set, h, policy.ReasonUpgrade, "subprotocol", adviseSubprotocol)
+			return refuse("subprotocol", adviseSubprotocol)
 		case len(extensions) > 0 && !set.allowExtensions && set.block:
 			ans.RemoveHeaders = []string{extensionsHeader}
 		}
 	}
-	if !a.table.upgrade(ans.CorrelationID, a.now()) { // another one was quicker
-		return a.refuseUpgrade(set, h, policy.ReasonUpgrade, "correlation-id", adviseID)
+	if !a.table.upgrade(ans.CorrelationID, a.now()) {
+		return refuse("correlation-id", adviseID)
 	}
 	return ans
 }
