@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -143,18 +142,25 @@ func setFrameV1(f *wire.Frame, e *agentv1.WebSocketFrameEvent) {
 
 func headersV1(e *agentv1.RequestHeadersEvent) wire.Headers {
 	m := e.GetMetadata()
-	h := wire.Headers{
-		CorrelationID: m.GetCorrelationId(), ClientIP: m.GetClientIp(), Method: e.GetMethod(),
-		Values: make(map[string][]string, len(e.GetHeaders())),
-	}
-	if m != nil && m.RouteId != nil {
-		h.Route, h.HasRoute = m.GetRouteId(), true
-	}
+	h := headersOf(m, m != nil && m.RouteId != nil)
 	for name, v := range e.GetHeaders() {
-		name = strings.ToLower(name)
-		h.Values[name] = append(h.Values[name], v.GetValues()...)
+		h.Add(name, v.GetValues()...)
 	}
 	return h
+}
+
+// headersOf makes a request, its headers aside, of its metadata, which both
+// versions tell in types of their own.
+func headersOf(m interface {
+	GetCorrelationId() string
+	GetClientIp() string
+	GetRouteId() string
+}, hasRoute bool,
+) wire.Headers {
+	return wire.Headers{
+		CorrelationID: m.GetCorrelationId(), ClientIP: m.GetClientIp(), Route: m.GetRouteId(), HasRoute: hasRoute,
+		Values: map[string][]string{},
+	}
 }
 
 // responseV1 is an answer as a message. No list in it is ever nil on the wire.

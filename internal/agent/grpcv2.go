@@ -158,16 +158,9 @@ func setFrameV2(f *wire.Frame, e *agentv2.WebSocketFrameEvent) {
 
 func headersV2(e *agentv2.RequestHeadersEvent) wire.Headers {
 	m := e.GetMetadata()
-	h := wire.Headers{
-		CorrelationID: m.GetCorrelationId(), ClientIP: m.GetClientIp(), Method: e.GetMethod(),
-		Values: make(map[string][]string, len(e.GetHeaders())),
-	}
-	if m != nil && m.RouteId != nil {
-		h.Route, h.HasRoute = m.GetRouteId(), true
-	}
+	h := headersOf(m, m != nil && m.RouteId != nil)
 	for _, line := range e.GetHeaders() {
-		name := strings.ToLower(line.GetName())
-		h.Values[name] = append(h.Values[name], line.GetValue())
+		h.Add(line.GetName(), line.GetValue())
 	}
 	return h
 }

@@ -168,7 +168,6 @@ type Headers struct {
 	Route         string
 	HasRoute      bool
 	ClientIP      string
-	Method        string
 	Values        map[string][]string // by lower-case name
 }
 
@@ -186,8 +185,6 @@ func (h *Headers) Parse(b []byte) error {
 				h.CorrelationID = top
 			}
 			return err
-		case "method":
-			return decode(raw, &h.Method)
 		case "headers":
 			var m map[string][]string
 			if err := decode(raw, &m); err != nil {
@@ -195,8 +192,7 @@ func (h *Headers) Parse(b []byte) error {
 			}
 			h.Values = make(map[string][]string, len(m))
 			for name, lines := range m {
-				name = strings.ToLower(name)
-				h.Values[name] = append(h.Values[name], lines...)
+				h.Add(name, lines...)
 			}
 		case "metadata":
 			metadata = true
@@ -221,6 +217,12 @@ func (h *Headers) Parse(b []byte) error {
 		err = errEvent
 	}
 	return err
+}
+
+// Add adds lines of a header to h.Values, which must not be nil.
+func (h *Headers) Add(name string, lines ...string) {
+	name = strings.ToLower(name)
+	h.Values[name] = append(h.Values[name], lines...)
 }
 
 // Tokens are the comma-separated elements of all lines of a header, trimmed.
