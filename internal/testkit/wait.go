@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -24,9 +25,17 @@ func Receive[T any](t testing.TB, what string, ch <-chan T) T {
 // Eventually waits until ok holds.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	if !Within(Patience, ok) {
-		t.Fatalf("not within %v: %s", Patience, what)
+	if err := Poll(what, Patience, ok); err != nil {
+		t.Fatal(err)
 	}
+}
+
+// Poll is Within where a test is not at hand: the error names what did not come.
+func Poll(what string, d time.Duration, ok func() bool) error {
+	if !Within(d, ok) {
+		return fmt.Errorf("not within %v: %s", d, what)
+	}
+	return nil
 }
 
 // Within waits until ok holds, for so long at most, and reports whether it did.

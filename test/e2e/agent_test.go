@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // eachProxy runs f before a proxy of each generation.
@@ -481,12 +483,12 @@ func TestAgentDeadline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.proc.stop()
+	s.proc.Stop()
 	if err := replaceFile(s.dir+"/users.json", string(text)); err != nil {
 		t.Fatal(err)
 	}
 	proc := run(t, program, "--socket", s.socket, "--config", s.dir+"/config.json")
-	eventually(t, "the socket", func() bool {
+	testkit.Eventually(t, "the socket", func() bool {
 		c, err := handshake(s.socket)
 		if err == nil {
 			c.Close()
@@ -502,7 +504,7 @@ func TestAgentDeadline(t *testing.T) {
 	if took := time.Since(started); took > 2*time.Second {
 		t.Errorf("the first answer took %v", took)
 	}
-	eventually(t, "the cached check", func() bool {
+	testkit.Eventually(t, "the cached check", func() bool {
 		c, _ := through(t, p, con)
 		defer c.Close()
 		ack, err := c.next()
@@ -513,7 +515,7 @@ func TestAgentDeadline(t *testing.T) {
 // TestAgentTaken: a path with a live agent is left alone, a stale one taken.
 func TestAgentTaken(t *testing.T) {
 	second := run(t, program, "--socket", shared.socket)
-	if code := second.wait(t); code != 1 {
+	if code := second.Wait(t); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
 	c, err := handshake(shared.socket)

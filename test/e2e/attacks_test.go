@@ -111,7 +111,7 @@ func firstAttacks(level byte) map[string][]byte {
 
 // connections counts what the broker has accepted.
 func (b *broker) connections() int {
-	return strings.Count(b.proc.out.String(), "New connection from")
+	return strings.Count(b.proc.Out.String(), "New connection from")
 }
 
 func TestAttackFirst(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // TestZentinelInstalls: the proxy's own installer takes our release archives,
@@ -51,7 +53,7 @@ func TestZentinelInstalls(t *testing.T) {
 	}
 	socket := filepath.Join(t.TempDir(), "agent.sock")
 	run(t, installed, "--socket", socket)
-	eventually(t, "the socket of what is installed", func() bool {
+	testkit.Eventually(t, "the socket of what is installed", func() bool {
 		c, err := handshake(socket)
 		if err == nil {
 			c.Close()

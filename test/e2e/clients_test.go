@@ -21,6 +21,8 @@ import (
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 	pahov3 "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // trip is one round trip of a real client: subscribe to a topic, publish
@@ -170,7 +172,7 @@ func scripted(tr trip, env []string, argv ...string) (result, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return result{}, fmt.Errorf("%v: %w\n%s", argv, err, tail(stderr.String(), 20))
+		return result{}, fmt.Errorf("%v: %w\n%s", argv, err, testkit.Tail(stderr.String(), 20))
 	}
 	var got result
 	if err := json.Unmarshal(stdout.Bytes(), &got); err != nil {
@@ -203,8 +205,8 @@ func mosquittoTrip(t *testing.T, tr trip) (result, error) {
 	// only to be read at the end: into a pipe it is buffered.
 	sub := run(t, "mosquitto_sub", append(common("s"), "-d", "-t", tr.Topic, "-C", strconv.Itoa(tr.Count), "-W", "30", "-F", "|%t|%p|%q")...)
 	subscribed := fmt.Sprintf("%ss %d %s\n", tr.ClientID, tr.QoS, tr.Topic)
-	eventually(t, "subscription of mosquitto_sub", func() bool {
-		return strings.Contains(shared.broker.proc.out.String(), subscribed)
+	testkit.Eventually(t, "subscription of mosquitto_sub", func() bool {
+		return strings.Contains(shared.broker.proc.Out.String(), subscribed)
 	})
 	var got result
 	if tr.DeniedTopic != "" {
@@ -226,10 +228,10 @@ func mosquittoTrip(t *testing.T, tr trip) (result, error) {
 	if out, err := pub.CombinedOutput(); err != nil {
 		return got, fmt.Errorf("mosquitto_pub: %w\n%s", err, out)
 	}
-	if code := sub.wait(t); code != 0 {
+	if code := sub.Wait(t); code != 0 {
 		return got, fmt.Errorf("mosquitto_sub ended with %d", code)
 	}
-	for line := range strings.Lines(sub.out.String()) {
+	for line := range strings.Lines(sub.Out.String()) {
 		if granted, ok := strings.CutPrefix(strings.TrimSpace(line), "Subscribed (mid: 1): "); ok {
 			n, err := strconv.Atoi(granted)
 			if err != nil {

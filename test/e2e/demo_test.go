@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // TestDemo: the demo decides within three seconds, shows allowed and denied
@@ -19,7 +21,7 @@ func TestDemo(t *testing.T) {
 	started := time.Now()
 	demo := run(t, program, "demo", "--for", "20s")
 	decisions := func() (lines []string) {
-		_, after, found := strings.Cut(demo.out.String(), "Every decision, live")
+		_, after, found := strings.Cut(demo.Out.String(), "Every decision, live")
 		if !found {
 			return nil
 		}
@@ -31,14 +33,14 @@ func TestDemo(t *testing.T) {
 		}
 		return lines
 	}
-	eventually(t, "the first decision", func() bool { return len(decisions()) > 0 })
+	testkit.Eventually(t, "the first decision", func() bool { return len(decisions()) > 0 })
 	if took := time.Since(started); took > 3*time.Second {
 		t.Errorf("the first decision came after %v, promised are 3 s", took)
 	}
 	for _, door := range []string{"gateway", "agent"} {
 		for _, what := range []string{"allow", "(drop|close|denied|refused)"} {
 			re := regexp.MustCompile(`(?i)\b` + door + `\b.*\b` + what + `|(?i)\b` + what + `\b.*\b` + door + `\b`)
-			err := poll("", func() bool {
+			err := testkit.Poll("", patience, func() bool {
 				for _, line := range decisions() {
 					if re.MatchString(line) {
 						return true
@@ -51,10 +53,10 @@ func TestDemo(t *testing.T) {
 			}
 		}
 	}
-	t.Run("lines", func(t *testing.T) { demoLines(t, demo.out.String()) })
-	demo.stop()
-	if demo.code != 0 {
-		t.Errorf("exit code %d, want 0", demo.code)
+	t.Run("lines", func(t *testing.T) { demoLines(t, demo.Out.String()) })
+	demo.Stop()
+	if demo.Code != 0 {
+		t.Errorf("exit code %d, want 0", demo.Code)
 	}
 }
 
@@ -91,11 +93,11 @@ func demoLines(t *testing.T, out string) {
 		case "":
 			// Until the subscription stands, nothing comes of it.
 			sent = message
-			eventually(t, line, func() bool {
+			testkit.Eventually(t, line, func() bool {
 				if out, err := publish(); err != nil {
 					t.Fatalf("%s\n%v: %s", line, err, out)
 				}
-				return strings.Contains(sub.out.String(), message)
+				return strings.Contains(sub.Out.String(), message)
 			})
 		case "denied":
 			if out, err := publish(); err != nil {
@@ -109,8 +111,8 @@ func demoLines(t *testing.T, out string) {
 			t.Errorf("%s: what should it do?", line)
 			continue
 		}
-		if comment != "" && message != sent && strings.Contains(sub.out.String(), message+"\n") {
-			t.Errorf("%s\nit came through: %s", line, sub.out.String())
+		if comment != "" && message != sent && strings.Contains(sub.Out.String(), message+"\n") {
+			t.Errorf("%s\nit came through: %s", line, sub.Out.String())
 		}
 	}
 	if sent == "" {

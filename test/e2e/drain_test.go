@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // crowd logs many clients in, half of them 5.0, a tenth with a will below
@@ -85,7 +87,7 @@ func TestDrainMany(t *testing.T) {
 			name := unique("crowd")
 			all := crowd(t, s, name, c.count)
 			started := time.Now()
-			s.proc.signal(syscall.SIGTERM)
+			s.proc.Signal(syscall.SIGTERM)
 			ends := make(chan string, len(all))
 			for i, cl := range all {
 				go func() { // ends with the connection, or with patience
@@ -113,7 +115,7 @@ func TestDrainMany(t *testing.T) {
 					t.Error(wrong)
 				}
 			}
-			if code := s.proc.wait(t); code != 0 {
+			if code := s.proc.Wait(t); code != 0 {
 				t.Errorf("exit code %d, want 0", code)
 			}
 			took := time.Since(started)
@@ -154,7 +156,7 @@ func TestChangedGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := mustLogin(t, b.tcp, connect{level: v311, id: unique("out"), noUser: true})
-	eventually(t, "the group readers", func() bool {
+	testkit.Eventually(t, "the group readers", func() bool {
 		return mustLogin(t, s.tcp, as("bob", unique("try"), v5)).publish(t, message{topic: "extra/try", qos: 1, id: 1}) == 0
 	})
 	for _, l := range levels[1:] {
@@ -163,7 +165,7 @@ func TestChangedGroup(t *testing.T) {
 				t.Fatal(err)
 			}
 			id := unique("group")
-			eventually(t, "the group readers", func() bool {
+			testkit.Eventually(t, "the group readers", func() bool {
 				return mustLogin(t, s.tcp, as("bob", unique("try"), v5)).publish(t, message{topic: "extra/try", qos: 1, id: 1}) == 0
 			})
 			bob, alice := mustLogin(t, s.tcp, as("bob", id, l.level)), mustLogin(t, s.ws, as("alice", unique("group"), l.level))
@@ -181,8 +183,8 @@ func TestChangedGroup(t *testing.T) {
 			if err := writeUsersIn(s.dir, map[string][]string{"alice": {"clients", "readers"}, "bob": {"clients"}}); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the broker is told", func() bool {
-				return strings.Contains(b.proc.out.String(), "Received UNSUBSCRIBE from "+id)
+			testkit.Eventually(t, "the broker is told", func() bool {
+				return strings.Contains(b.proc.Out.String(), "Received UNSUBSCRIBE from "+id)
 			})
 			if took := time.Since(edited); took > 4*time.Second {
 				t.Errorf("took %v, promised are 4 s after the edit", took)

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // flood publishes numbered messages as fast as they are acknowledged, and comes
@@ -53,7 +55,7 @@ func (f *flood) open(t *testing.T) {
 		f.inflight, f.unsure = map[uint16]*flight{}, map[int]bool{}
 	}
 	var p packet
-	eventually(t, "CONNACK", func() bool {
+	testkit.Eventually(t, "CONNACK", func() bool {
 		conn, err := dialURL(f.url)
 		if err != nil {
 			return false

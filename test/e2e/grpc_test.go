@@ -8,10 +8,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // TestZentinelGRPC: the proxy reaches the agent over gRPC. Releases that speak
@@ -38,16 +40,15 @@ func TestZentinelGRPC(t *testing.T) {
 	if err := os.WriteFile(file, []byte(documented(t, "agent.kdl", append(pairs, "0.0.0.0:8080", public)...)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	proc, err := launch(filepath.Join(cache(), "zentinel-"+zentinelVersion(), "bin", "zentinel"), "-c", file)
+	proc, err := testkit.Launch(exec.Command(filepath.Join(cache(), "zentinel-"+zentinelVersion(), "bin", "zentinel"), "-c", file))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
-		proc.signal(syscall.SIGKILL) // politely it takes half a minute
-		<-proc.done
+		proc.Kill() // politely it takes half a minute
 	}()
 	const reason = "grpc-v2-frames-not-enforced"
-	eventually(t, "health degraded by the proxy that has connected", func() bool {
+	testkit.Eventually(t, "health degraded by the proxy that has connected", func() bool {
 		r, err := http.Get("http://" + admin + "/healthz")
 		if err != nil {
 			return false
@@ -56,7 +57,7 @@ func TestZentinelGRPC(t *testing.T) {
 		body, err := io.ReadAll(r.Body)
 		return err == nil && strings.Contains(string(body), `"degraded","reasons":["`+reason+`"]`)
 	})
-	eventually(t, "the proxy's port", func() bool {
+	testkit.Eventually(t, "the proxy's port", func() bool {
 		c, err := net.Dial("tcp", public)
 		if err != nil {
 			return false

@@ -10,13 +10,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 func TestBrokerAway(t *testing.T) {
 	b := brokerFor(t)
 	s := startFor(t, b, config{})
 	live := mustLogin(t, s.tcp, as("alice", unique("away"), v5))
-	b.proc.stop()
+	b.proc.Stop()
 	// The live one is told that the broker is gone.
 	if got := live.ended(t); len(got) != 1 || got[0].kind() != tDisconnect || got[0].code() != 0x8B {
 		t.Errorf("a live 5.0 client got %v, want DISCONNECT 0x8b", got)
@@ -42,11 +44,11 @@ func TestBrokerAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(back.proc.stop)
-	eventually(t, "service after the broker is back", func() bool { return connack(s.tcp, as("alice", unique("back"), v5)) })
+	t.Cleanup(back.proc.Stop)
+	testkit.Eventually(t, "service after the broker is back", func() bool { return connack(s.tcp, as("alice", unique("back"), v5)) })
 	// The log says both once, not for each client.
 	for _, line := range []string{`level=WARN msg="broker is away`, `level=INFO msg="broker is back"`} {
-		if n := strings.Count(s.proc.out.String(), line); n != 1 {
+		if n := strings.Count(s.proc.Out.String(), line); n != 1 {
 			t.Errorf("%d lines %s, want 1", n, line)
 		}
 	}
@@ -57,8 +59,8 @@ func TestBrokerAway(t *testing.T) {
 func TestBrokerSilent(t *testing.T) {
 	b := brokerFor(t)
 	s := startFor(t, b, config{})
-	b.proc.signal(syscall.SIGSTOP)
-	defer b.proc.signal(syscall.SIGCONT)
+	b.proc.Signal(syscall.SIGSTOP)
+	defer b.proc.Signal(syscall.SIGCONT)
 	started := time.Now()
 	c, p := login(t, s.tcp, as("alice", unique("silent"), v5))
 	if p.code() != 0x88 {
@@ -111,12 +113,12 @@ func TestDisabledUser(t *testing.T) {
 	if err := replaceFile(filepath.Join(s.dir, "users.json"), `{"users": {"alice": `); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a log line about the broken file", func() bool { return strings.Count(s.proc.out.String(), "users.json") > 0 })
+	testkit.Eventually(t, "a log line about the broken file", func() bool { return strings.Count(s.proc.Out.String(), "users.json") > 0 })
 	mustLogin(t, s.tcp, as("alice", unique("disabled"), v5))
 	if err := writeUsers(s.dir); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "bob's return", func() bool { return connack(s.tcp, as("bob", unique("disabled"), v5)) })
+	testkit.Eventually(t, "bob's return", func() bool { return connack(s.tcp, as("bob", unique("disabled"), v5)) })
 }
 
 func TestReload(t *testing.T) {
@@ -128,9 +130,9 @@ func TestReload(t *testing.T) {
 	all := sections(s.dir, port(s.tcp), port(s.ws), s.broker.port)
 	reload := func(want string) {
 		t.Helper()
-		seen := strings.Count(s.proc.out.String(), want)
-		s.proc.signal(syscall.SIGHUP)
-		eventually(t, want, func() bool { return strings.Count(s.proc.out.String(), want) > seen })
+		seen := strings.Count(s.proc.Out.String(), want)
+		s.proc.Signal(syscall.SIGHUP)
+		testkit.Eventually(t, want, func() bool { return strings.Count(s.proc.Out.String(), want) > seen })
 	}
 	id := unique("reload")
 	c := mustLogin(t, s.tcp, as("alice", id, v5))
@@ -158,7 +160,7 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	reload("msg=reloaded")
-	eventually(t, "the new policy", func() bool {
+	testkit.Eventually(t, "the new policy", func() bool {
 		return c.publish(t, message{topic: "e2e/now/" + id, qos: 1, id: 3}) == 0x87
 	})
 	out := mustLogin(t, s.broker.tcp, connect{level: v311, id: unique("out"), noUser: true})
@@ -179,7 +181,7 @@ func TestDrain(t *testing.T) {
 	con.will = &message{topic: "e2e/will/" + id, payload: "drained"}
 	five := []*client{mustLogin(t, s.tcp, con), mustLogin(t, s.ws, as("alice", unique("drain"), v5))}
 	three := mustLogin(t, s.tcp, as("alice", unique("drain"), v311))
-	s.proc.signal(syscall.SIGTERM)
+	s.proc.Signal(syscall.SIGTERM)
 	for _, c := range five {
 		if got := c.ended(t); len(got) != 1 || got[0].kind() != tDisconnect || got[0].code() != 0x8B {
 			t.Errorf("5.0 got %v, want DISCONNECT 0x8b", got)
@@ -188,7 +190,7 @@ func TestDrain(t *testing.T) {
 	if got := three.ended(t); len(got) != 0 {
 		t.Errorf("3.1.1 got %v, want only the end", got)
 	}
-	if code := s.proc.wait(t); code != 0 {
+	if code := s.proc.Wait(t); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	o.untilTopic(t, "e2e/will/"+id) // drain-will: fire
@@ -197,7 +199,7 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.Contains(string(text), "mqtt,disconnect") || !strings.HasSuffix(string(text), "\n") {
-		t.Errorf("the audit file does not end whole:\n%s", tail(string(text), 5))
+		t.Errorf("the audit file does not end whole:\n%s", testkit.Tail(string(text), 5))
 	}
 }
 
@@ -210,14 +212,14 @@ func TestSecondSignal(t *testing.T) {
 	}
 	logged := func(text string) {
 		t.Helper()
-		eventually(t, text, func() bool { return strings.Contains(s.proc.out.String(), text) })
+		testkit.Eventually(t, text, func() bool { return strings.Contains(s.proc.Out.String(), text) })
 	}
-	s.proc.signal(syscall.SIGTERM)
+	s.proc.Signal(syscall.SIGTERM)
 	logged("msg=draining reason=SIGTERM")
-	s.proc.signal(syscall.SIGHUP)
+	s.proc.Signal(syscall.SIGHUP)
 	logged("no reload while draining")
-	s.proc.signal(syscall.SIGINT)
-	if code := s.proc.wait(t); code != 1 {
+	s.proc.Signal(syscall.SIGINT)
+	if code := s.proc.Wait(t); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
 	logged("stopped at once")
@@ -230,8 +232,8 @@ func TestOwnBrokerCredentials(t *testing.T) {
 	s := startFor(t, b, config{})
 	id := unique("strip")
 	mustLogin(t, s.tcp, as("alice", id, v5))
-	eventually(t, "the CONNECT in the broker's log", func() bool { return strings.Contains(b.proc.out.String(), "as "+id+" ") })
-	if strings.Contains(b.proc.out.String(), "u'alice'") {
-		t.Errorf("the broker was told the user name:\n%s", tail(b.proc.out.String(), 10))
+	testkit.Eventually(t, "the CONNECT in the broker's log", func() bool { return strings.Contains(b.proc.Out.String(), "as "+id+" ") })
+	if strings.Contains(b.proc.Out.String(), "u'alice'") {
+		t.Errorf("the broker was told the user name:\n%s", b.proc.Tail(10))
 	}
 }

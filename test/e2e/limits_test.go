@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // gatewaySection is sections' with more keys in it.
@@ -76,8 +78,8 @@ func TestUpstreamCredentials(t *testing.T) {
 			id := unique("cred")
 			mustLogin(t, s.tcp, as("alice", id, v5))
 			var told string
-			eventually(t, "the CONNECT in the broker's log", func() bool {
-				for line := range strings.Lines(b.proc.out.String()) {
+			testkit.Eventually(t, "the CONNECT in the broker's log", func() bool {
+				for line := range strings.Lines(b.proc.Out.String()) {
 					if strings.Contains(line, "New client connected") && strings.Contains(line, id+" (") {
 						told = strings.TrimSpace(line)
 					}
@@ -133,7 +135,7 @@ func TestCaps(t *testing.T) {
 		t.Errorf("3.1.1: CONNACK %#x, want 3", p.code())
 	}
 	held[0].send(t, disconnect())
-	eventually(t, "a free place", func() bool { return connack(s.tcp, as("alice", unique("cap"), v5)) })
+	testkit.Eventually(t, "a free place", func() bool { return connack(s.tcp, as("alice", unique("cap"), v5)) })
 	if got := held[1].publish(t, message{topic: "e2e/x", qos: 1, id: 1}); got != 0 {
 		t.Errorf("another's publish answered %#x", got)
 	}
@@ -179,7 +181,7 @@ func TestDescriptors(t *testing.T) {
 	}
 	proc := run(t, "sh", "-c", `ulimit -n 64 && exec "$0" "$@"`, program, "gateway", "--config", dir+"/config.json")
 	url := fmt.Sprintf("tcp://127.0.0.1:%d", tcp)
-	eventually(t, "CONNACK", func() bool { return connack(url, as("alice", "ready", v5)) })
+	testkit.Eventually(t, "CONNACK", func() bool { return connack(url, as("alice", "ready", v5)) })
 	live := mustLogin(t, url, as("alice", unique("fd"), v5))
 	var held []net.Conn
 	for range 100 {
@@ -195,10 +197,10 @@ func TestDescriptors(t *testing.T) {
 	for _, conn := range held {
 		conn.Close()
 	}
-	eventually(t, "recovery", func() bool { return connack(url, as("alice", unique("fd"), v5)) })
+	testkit.Eventually(t, "recovery", func() bool { return connack(url, as("alice", unique("fd"), v5)) })
 	select {
-	case <-proc.done:
-		t.Errorf("it ended with %d", proc.code)
+	case <-proc.Done:
+		t.Errorf("it ended with %d", proc.Code)
 	default:
 	}
 }

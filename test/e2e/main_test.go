@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // program is the one under test, built once.
@@ -40,27 +43,25 @@ func testMain(m *testing.M) (code int, err error) {
 			return 1, err
 		}
 	}
-	program = filepath.Join(dir, "sentinel-mqtt-agent")
-	build := exec.Command("go", "build", "-o", program, "../../cmd/sentinel-mqtt-agent")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("build: %w\n%s", err, out)
+	if program, err = testkit.Program(dir); err != nil {
+		return 1, err
 	}
 	b, err := startBroker(filepath.Join(dir, "broker"), freePort(), freePort())
 	if err != nil {
 		return 1, err
 	}
-	defer b.proc.stop()
+	defer b.proc.Stop()
 	shared, err = start(filepath.Join(dir, "shared"), b, config{both: true})
 	if err != nil {
 		return 1, err
 	}
 	defer func() {
-		shared.proc.stop()
-		if code == 0 && shared.proc.code != 0 {
-			err = fmt.Errorf("the program ended with %d:\n%s", shared.proc.code, tail(shared.proc.out.String(), 60))
+		shared.proc.Stop()
+		if code == 0 && shared.proc.Code != 0 {
+			err = fmt.Errorf("the program ended with %d:\n%s", shared.proc.Code, shared.proc.Tail(60))
 		}
 		if code != 0 {
-			fmt.Fprintf(os.Stderr, "output of the shared program:\n%s\n", tail(shared.proc.out.String(), 40))
+			fmt.Fprintf(os.Stderr, "output of the shared program:\n%s\n", shared.proc.Tail(40))
 		}
 	}()
 	return m.Run(), nil
@@ -68,7 +69,7 @@ func testMain(m *testing.M) (code int, err error) {
 
 // broker is a running Mosquitto.
 type broker struct {
-	proc    *process
+	proc    *testkit.Process
 	tcp, ws string
 	port    int
 	wsPort  int
@@ -96,7 +97,7 @@ bind_interface lo
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	proc, err := launch("mosquitto", "-c", conf)
+	proc, err := testkit.Launch(exec.Command("mosquitto", "-c", conf))
 	if err != nil {
 		return nil, err
 	}
@@ -105,9 +106,9 @@ bind_interface lo
 		tcp: fmt.Sprintf("tcp://127.0.0.1:%d", port), ws: fmt.Sprintf("ws://127.0.0.1:%d/mqtt", wsPort),
 	}
 	for _, url := range []string{b.tcp, b.ws} {
-		if err := poll("CONNACK of Mosquitto on "+url, func() bool { return connack(url, connect{level: v311, id: "ready", noUser: true}) }); err != nil {
-			proc.stop()
-			return nil, fmt.Errorf("%w\n%s", err, proc.out)
+		if err := testkit.Poll("CONNACK of Mosquitto on "+url, patience, func() bool { return connack(url, connect{level: v311, id: "ready", noUser: true}) }); err != nil {
+			proc.Stop()
+			return nil, fmt.Errorf("%w\n%s", err, proc.Out.String())
 		}
 	}
 	return b, nil
@@ -120,7 +121,7 @@ func brokerFor(t *testing.T) *broker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(b.proc.stop)
+	t.Cleanup(b.proc.Stop)
 	return b
 }
 
@@ -142,7 +143,7 @@ func as(user, id string, level byte) connect {
 // setup is the program running in front of a broker.
 type setup struct {
 	broker  *broker
-	proc    *process
+	proc    *testkit.Process
 	dir     string
 	tcp, ws string
 	socket  string // of the agent door, when both
@@ -259,26 +260,17 @@ func start(dir string, b *broker, c config) (*setup, error) {
 	}
 	args = append(append(args, "--config", filepath.Join(dir, "config.json")), c.flags...)
 	var err error
-	if s.proc, err = launch(program, args...); err != nil {
+	if s.proc, err = testkit.Launch(exec.Command(program, args...)); err != nil {
 		return nil, err
 	}
 	for _, url := range []string{s.tcp, s.ws} {
-		err := poll("CONNACK of the program on "+url, func() bool {
-			select {
-			case <-s.proc.done:
-				return true // nothing to wait for: found out below
-			default:
-				return connack(url, as("alice", "ready", v5))
-			}
+		err := testkit.Poll("CONNACK of the program on "+url, patience, func() bool {
+			return s.proc.Ended() != nil || connack(url, as("alice", "ready", v5))
 		})
-		select {
-		case <-s.proc.done:
-			err = fmt.Errorf("%v ended with %d", args, s.proc.code)
-		default:
-		}
+		err = errors.Join(err, s.proc.Ended())
 		if err != nil {
-			s.proc.stop()
-			return nil, fmt.Errorf("%w\n%s", err, s.proc.out)
+			s.proc.Stop()
+			return nil, fmt.Errorf("%v: %w\n%s", args, err, s.proc.Out.String())
 		}
 	}
 	return s, nil
@@ -292,9 +284,9 @@ func startFor(t *testing.T, b *broker, c config) *setup {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		s.proc.stop()
+		s.proc.Stop()
 		if t.Failed() {
-			t.Logf("output of the program:\n%s", tail(s.proc.out.String(), 60))
+			t.Logf("output of the program:\n%s", s.proc.Tail(60))
 		}
 	})
 	return s
@@ -319,7 +311,7 @@ func (s *setup) audited(t *testing.T, id, what string, f func(event) bool) event
 	t.Helper()
 	var found event
 	var seen []string
-	err := poll("audit of "+what, func() bool {
+	err := testkit.Poll("audit of "+what, patience, func() bool {
 		seen = seen[:0]
 		text, err := os.ReadFile(filepath.Join(s.dir, "audit.jsonl"))
 		if err != nil {

@@ -75,7 +75,7 @@ func noneBelow(t *testing.T, got []message, topic string) {
 // complaints are what the broker's log says about packets that it did not like.
 func (b *broker) complaints() []string {
 	var all []string
-	for line := range strings.Lines(b.proc.out.String()) {
+	for line := range strings.Lines(b.proc.Out.String()) {
 		low := strings.ToLower(line)
 		if strings.Contains(low, "malformed") || strings.Contains(low, "protocol error") || strings.Contains(low, "invalid") {
 			all = append(all, strings.TrimSpace(line))

@@ -3,138 +3,32 @@
 package e2e
 
 import (
-	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
-// process is a running program whose output is kept.
-type process struct {
-	name string
-	cmd  *exec.Cmd
-	out  *buffer
-	done chan struct{} // closed when it has ended
-
-	// Set before done is closed.
-	code int
-}
-
-// buffer is a bytes.Buffer that may be read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-// launch starts a program.
-func launch(name string, args ...string) (*process, error) {
-	p := &process{name: filepath.Base(name), cmd: exec.Command(name, args...), out: new(buffer), done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() { // ends with the program
-		defer close(p.done)
-		err := p.cmd.Wait()
-		var ee *exec.ExitError
-		switch {
-		case errors.As(err, &ee):
-			p.code = ee.ExitCode()
-		case err != nil:
-			p.code = -1
-		}
-	}()
-	return p, nil
-}
-
-// run is launch for a test, which ends it and shows its output on failure.
-func run(t *testing.T, name string, args ...string) *process {
+// run starts a program for a test, which ends it and shows its output on
+// failure.
+func run(t *testing.T, name string, args ...string) *testkit.Process {
 	t.Helper()
-	p, err := launch(name, args...)
+	p, err := testkit.Launch(exec.Command(name, args...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		p.stop()
+		p.Stop()
 		if t.Failed() {
-			t.Logf("output of %s:\n%s", p.name, tail(p.out.String(), 60))
+			t.Logf("output of %s:\n%s", p.Name, p.Tail(60))
 		}
 	})
 	return p
-}
-
-// stop ends the program: politely, then not.
-func (p *process) stop() {
-	p.signal(syscall.SIGTERM)
-	select {
-	case <-p.done:
-	case <-time.After(patience):
-		p.signal(syscall.SIGKILL)
-		<-p.done
-	}
-}
-
-func (p *process) signal(s os.Signal) { _ = p.cmd.Process.Signal(s) } // it may have ended
-
-// wait waits for the program to end and returns its exit code.
-func (p *process) wait(t *testing.T) int {
-	t.Helper()
-	select {
-	case <-p.done:
-		return p.code
-	case <-time.After(patience):
-		t.Fatalf("%s does not end", p.name)
-		return -1
-	}
-}
-
-func tail(s string, lines int) string {
-	all := strings.Split(s, "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
-}
-
-// poll asks until ok or patience is used up.
-func poll(what string, ok func() bool) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("%s: not within %v", what, patience)
-		}
-	}
-	return nil
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	if err := poll(what, ok); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // freePort is a loopback port that was free a moment ago.
@@ -219,9 +113,9 @@ func nodeModules(t *testing.T) string {
 }
 
 // rss is the resident memory of a program in MiB.
-func rss(t *testing.T, p *process) int {
+func rss(t *testing.T, p *testkit.Process) int {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {
 		t.Fatal(err)
 	}

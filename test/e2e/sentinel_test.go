@@ -10,12 +10,14 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // This file drives the real proxy, Zentinel, with the very configuration of
@@ -58,7 +60,7 @@ func documented(t *testing.T, name string, pairs ...string) string {
 // zentinel starts the proxy with the documented file NAME, its ports and paths
 // replaced, and waits for a CONNACK through it. It returns the URL of its
 // WebSockets.
-func zentinel(t *testing.T, name string, pairs ...string) (url string, proc *process) {
+func zentinel(t *testing.T, name string, pairs ...string) (url string, proc *testkit.Process) {
 	t.Helper()
 	program := filepath.Join(cache(), "zentinel-"+zentinelVersion(), "bin", "zentinel")
 	if _, err := os.Stat(program); err != nil {
@@ -70,22 +72,21 @@ func zentinel(t *testing.T, name string, pairs ...string) (url string, proc *pro
 	if err := os.WriteFile(file, []byte(documented(t, name, pairs...)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	proc, err := launch(program, "-c", file)
+	proc, err := testkit.Launch(exec.Command(program, "-c", file))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		proc.signal(syscall.SIGKILL) // politely it takes half a minute
-		<-proc.done
+		proc.Kill() // politely it takes half a minute
 		if t.Failed() {
-			t.Logf("output of the proxy:\n%s", tail(proc.out.String(), 40))
+			t.Logf("output of the proxy:\n%s", proc.Tail(40))
 		}
 	})
 	url = "ws://" + public + "/mqtt"
-	eventually(t, "CONNACK through the proxy", func() bool {
+	testkit.Eventually(t, "CONNACK through the proxy", func() bool {
 		select {
-		case <-proc.done:
-			t.Fatalf("the proxy ended with %d", proc.code)
+		case <-proc.Done:
+			t.Fatalf("the proxy ended with %d", proc.Code)
 		default:
 		}
 		return connack(url, as("alice", "ready", v5))
@@ -124,7 +125,7 @@ func inspected(t *testing.T) *setup {
 }
 
 // asked starts the proxy that asks the agent of s.
-func asked(t *testing.T, s *setup) (url string, proc *process) {
+func asked(t *testing.T, s *setup) (url string, proc *testkit.Process) {
 	t.Helper()
 	pairs := []string{"127.0.0.1:9001", fmt.Sprintf("127.0.0.1:%d", s.broker.wsPort), "/run/mqtt-agent/agent.sock", s.socket}
 	if older() {
@@ -167,7 +168,7 @@ func TestZentinelAgent(t *testing.T) {
 	})
 	t.Run("bcrypt of cost 12", func(t *testing.T) {
 		con := as("slow", unique("zentinel"), v5)
-		eventually(t, "the slow user's CONNACK", func() bool { return connack(url, con) })
+		testkit.Eventually(t, "the slow user's CONNACK", func() bool { return connack(url, con) })
 		tr := trip{URL: url, Version: "5.0", ClientID: unique("zentinel"), Username: "slow", Password: password("slow"), Topic: "e2e/slow", QoS: 1, Count: 3}
 		if got, err := pythonTrip(t, tr); err != nil || got.Error != "" || len(got.Received) != 3 {
 			t.Errorf("%+v, %v", got, err)
@@ -449,12 +450,12 @@ func chromiumTrip(t *testing.T, tr trip) (got result, err error) {
 	defer srv.Close()
 	proc := run(t, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
 		"--user-data-dir="+t.TempDir(), fmt.Sprintf("--remote-debugging-port=%d", freePort()), "http://"+l.Addr().String()+"/")
-	err = poll("the browser's result", func() bool {
+	err = testkit.Poll("the browser's result", patience, func() bool {
 		select {
 		case text := <-results:
 			err = json.Unmarshal(text, &got)
 			return true
-		case <-proc.done:
+		case <-proc.Done:
 			err = errors.New("chromium ended")
 			return true
 		default:

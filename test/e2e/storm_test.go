@@ -5,12 +5,14 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // TestStorm has clients of every kind publish what is allowed and what is
@@ -114,9 +116,8 @@ func (s *setup) killed(t *testing.T, times int, stop chan struct{}) {
 		case <-stop:
 			return
 		}
-		s.proc.signal(syscall.SIGKILL)
-		<-s.proc.done
-		p, err := launch(program, "gateway", "--config", filepath.Join(s.dir, "config.json"))
+		s.proc.Kill()
+		p, err := testkit.Launch(exec.Command(program, "gateway", "--config", filepath.Join(s.dir, "config.json")))
 		if err != nil {
 			t.Error(err)
 			return

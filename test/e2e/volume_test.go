@@ -6,15 +6,17 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/hooks/auth"
 	"github.com/mochi-mqtt/server/v2/listeners"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // number is an environment variable, or what stands for it.
@@ -45,7 +47,7 @@ func quietBrokerWith(t *testing.T, line string) *broker {
 		t.Fatal(err)
 	}
 	b.proc = run(t, "mosquitto", "-c", conf)
-	eventually(t, "CONNACK of Mosquitto", func() bool { return connack(b.tcp, connect{level: v311, id: "ready", noUser: true}) })
+	testkit.Eventually(t, "CONNACK of Mosquitto", func() bool { return connack(b.tcp, connect{level: v311, id: "ready", noUser: true}) })
 	return b
 }
 
@@ -144,8 +146,7 @@ func TestVolumeRestarts(t *testing.T) {
 				if !f.run(t, (i+1)*count/(restarts+1)) {
 					t.Fatal("the connection was cut")
 				}
-				s.proc.signal(syscall.SIGKILL)
-				<-s.proc.done
+				s.proc.Kill()
 				s.again(t)
 				for f.acknowledged(t) { // what had come before the end
 				}
@@ -180,7 +181,7 @@ func TestVolumeRestarts(t *testing.T) {
 func (s *setup) again(t *testing.T) {
 	t.Helper()
 	var err error
-	if s.proc, err = launch(program, "gateway", "--config", filepath.Join(s.dir, "config.json")); err != nil {
+	if s.proc, err = testkit.Launch(exec.Command(program, "gateway", "--config", filepath.Join(s.dir, "config.json"))); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -74,7 +74,7 @@ topic %[6]s/both/# %s 1
 
 	// The gateway is lost: the will says so; what is published meanwhile
 	// arrives when it is back.
-	g.proc.kill()
+	g.proc.Kill()
 	seen = append(seen, message{Topic: state, Payload: "0", QoS: 1})
 	expect(t, o, seen...)
 	kept := message{Topic: root + "/up/kept", Payload: "kept", QoS: 1}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -15,6 +16,8 @@ import (
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/hooks/auth"
 	"github.com/mochi-mqtt/server/v2/listeners"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // broker is one that can be started.
@@ -32,7 +35,7 @@ type broker struct {
 type running struct {
 	*broker
 	stop  func()
-	proc  *process          // nil in this process
+	proc  *testkit.Process  // nil in this process
 	doors map[string]string // "tcp 3.1.1" and the like: URL
 }
 
@@ -72,16 +75,16 @@ func doors(tcp, ws int) map[string]string {
 func (r *running) ready(limit time.Duration) (*running, error) {
 	for door, url := range r.doors {
 		_, version, _ := strings.Cut(door, " ")
-		err := poll("CONNACK of "+r.name+" on "+url, limit, func() bool {
-			return r.proc != nil && r.proc.ended() != nil || connack(url, version) == nil
+		err := testkit.Poll("CONNACK of "+r.name+" on "+url, limit, func() bool {
+			return r.proc != nil && r.proc.Ended() != nil || connack(url, version) == nil
 		})
 		if r.proc != nil {
-			err = errors.Join(err, r.proc.ended())
+			err = errors.Join(err, r.proc.Ended())
 		}
 		if err != nil {
 			r.stop()
 			if r.proc != nil {
-				err = fmt.Errorf("%w\n%s", err, tail(r.proc.out.String(), 40))
+				err = fmt.Errorf("%w\n%s", err, r.proc.Tail(40))
 			}
 			return nil, err
 		}
@@ -107,11 +110,13 @@ func connack(url, version string) error {
 
 // process starts a broker that is a program.
 func (b *broker) process(dir string, limit time.Duration, doors map[string]string, argv ...string) (*running, error) {
-	p, err := launch(dir, argv[0], argv[1:]...)
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir = dir
+	p, err := testkit.Launch(cmd)
 	if err != nil {
 		return nil, err
 	}
-	return (&running{broker: b, proc: p, stop: p.stop, doors: doors}).ready(limit)
+	return (&running{broker: b, proc: p, stop: p.Stop, doors: doors}).ready(limit)
 }
 
 // file writes one of a broker's.

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // cliConn is what programs of the command line make of a conn: a subscriber
@@ -19,7 +21,7 @@ import (
 // their own.
 type cliConn struct {
 	o   options
-	sub *process
+	sub *testkit.Process
 	// Fixed after subscribe.
 	filter string
 	parse  func(out, filter string) []message
@@ -43,14 +45,14 @@ func (c *cliConn) subscribe(qos byte, filters ...string) (codes []int, err error
 		c.filter = parts[2]
 	}
 	argv := append([]string{"-oL"}, c.subscriber(qos, filters[0])...)
-	if c.sub, err = launch("", "stdbuf", argv...); err != nil {
+	if c.sub, err = testkit.Launch(exec.Command("stdbuf", argv...)); err != nil {
 		return nil, err
 	}
-	err = poll("SUBACK", patience, func() (ok bool) {
-		codes, ok = c.granted(c.sub.out.String())
-		return ok || c.sub.ended() != nil
+	err = testkit.Poll("SUBACK", patience, func() (ok bool) {
+		codes, ok = c.granted(c.sub.Out.String())
+		return ok || c.sub.Ended() != nil
 	})
-	return codes, errors.Join(err, c.sub.ended())
+	return codes, errors.Join(err, c.sub.Ended())
 }
 
 func (c *cliConn) publish(all ...message) error {
@@ -76,22 +78,22 @@ const stall = patience / 3
 
 func (c *cliConn) receive(count int) (got []message, err error) {
 	have, since := 0, time.Now()
-	_ = poll("messages", patience, func() bool { // fewer are an answer too
-		if got = c.parse(c.sub.out.String(), c.filter); len(got) > have {
+	_ = testkit.Poll("messages", patience, func() bool { // fewer are an answer too
+		if got = c.parse(c.sub.Out.String(), c.filter); len(got) > have {
 			have, since = len(got), time.Now()
 		}
 		stalled := have > 0 && time.Since(since) > stall
-		return len(got) >= count || stalled || c.sub.ended() != nil
+		return len(got) >= count || stalled || c.sub.Ended() != nil
 	})
 	if len(got) < count {
-		err = c.sub.ended()
+		err = c.sub.Ended()
 	}
 	return got, err
 }
 
 func (c *cliConn) disconnect() error {
 	if c.sub != nil {
-		c.sub.stop()
+		c.sub.Stop()
 	}
 	return nil
 }
@@ -100,7 +102,7 @@ func (c *cliConn) drop() error {
 	if c.sub == nil {
 		return errors.New("nothing to drop without a subscription")
 	}
-	c.sub.kill()
+	c.sub.Kill()
 	return nil
 }
 
@@ -116,7 +118,7 @@ func command(stdin, name string, args ...string) error {
 	cmd := exec.Command(name, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", name, err, tail(string(out), 10))
+		return fmt.Errorf("%s: %w\n%s", name, err, testkit.Tail(string(out), 10))
 	}
 	return nil
 }
@@ -247,24 +249,23 @@ func openPahoC(o options) (conn, ack, error) {
 // of its input for a message, again and again: its input stays open, and when
 // the broker has answered all it is killed.
 func pahoCLines(argv []string, same []message) error {
-	p := &process{name: "paho_c_pub", cmd: exec.Command("stdbuf", append([]string{"-oL", "paho_c_pub"}, argv...)...), out: new(buffer), done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	in, err := p.cmd.StdinPipe()
+	cmd := exec.Command("stdbuf", append([]string{"-oL", "paho_c_pub"}, argv...)...)
+	in, err := cmd.StdinPipe()
 	if err != nil {
 		return err
 	}
-	if err := p.cmd.Start(); err != nil {
+	p, err := testkit.Launch(cmd)
+	if err != nil {
 		return err
 	}
-	go p.reap() // ends with the program
 	defer in.Close()
-	defer p.kill()
+	defer p.Kill()
 	answer := [...]string{" -> PUBLISH ", " <- PUBACK ", " <- PUBCOMP "}[same[0].QoS]
 	answered := func(n int) error {
-		err := poll("acknowledgements", patience, func() bool {
-			return strings.Count(p.out.String(), answer) >= n || p.ended() != nil
+		err := testkit.Poll("acknowledgements", patience, func() bool {
+			return strings.Count(p.Out.String(), answer) >= n || p.Ended() != nil
 		})
-		return errors.Join(err, p.ended())
+		return errors.Join(err, p.Ended())
 	}
 	const inFlight = 10 // with more it gives up
 	for i, m := range same {

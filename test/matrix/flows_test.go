@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // flow is one of the field, through the gateway in front of Mosquitto.
@@ -168,7 +170,7 @@ func homeAssistant(t *testing.T, up *running) {
 				t.Fatal(err)
 			}
 			defer func() { end(t, g.stop) }()
-			eventually(t, "the gateway listens", func() bool {
+			testkit.Eventually(t, "the gateway listens", func() bool {
 				c, err := dial(g.tcp)
 				if err == nil {
 					err = c.Close()
@@ -181,7 +183,7 @@ func homeAssistant(t *testing.T, up *running) {
 			g := front(t, gatewayConfig{upstream: up.url("tcp", version), general: `, "max-connections": 1`})
 			d.o.URL = g.tcp
 			var one conn
-			eventually(t, "the first is admitted", func() bool { // the check for readiness may still be leaving
+			testkit.Eventually(t, "the first is admitted", func() bool { // the check for readiness may still be leaving
 				c, a, err := d.c.open(options{URL: g.tcp, Version: version, ID: unique("ha"), Clean: true})
 				one = c
 				return err == nil && a.Code == 0
@@ -229,7 +231,7 @@ func tasmota(t *testing.T, up *running) {
 	defer end(t, o.disconnect)
 	mustSubscribe(t, o, 1, topic)
 	expect(t, o, online)
-	g.proc.kill()
+	g.proc.Kill()
 	expect(t, o, online, live(offline))
 	_ = third.disconnect() // it is lost
 	if err := g.start("3.1.1"); err != nil {
@@ -303,7 +305,7 @@ func sharedAcrossGateways(t *testing.T, up *running) {
 	defer end(t, o.disconnect)
 	mustPublish(t, o, numbered(topic, 1, inBurst)...)
 	var seen []string
-	eventually(t, "all messages", func() bool {
+	testkit.Eventually(t, "all messages", func() bool {
 		seen = nil
 		for _, c := range members {
 			got, err := c.receive(1)
@@ -322,7 +324,7 @@ func sharedAcrossGateways(t *testing.T, up *running) {
 	}
 	end(t, members[1].disconnect)
 	// Before the broker knows, it would still deal it messages.
-	eventually(t, "the end of a member", func() bool { return strings.Contains(up.proc.out.String(), "Received DISCONNECT from "+leaves) })
+	testkit.Eventually(t, "the end of a member", func() bool { return strings.Contains(up.proc.Out.String(), "Received DISCONNECT from "+leaves) })
 	before, err := members[0].receive(0)
 	if err != nil {
 		t.Fatal(err)

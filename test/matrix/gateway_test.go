@@ -5,9 +5,12 @@ package matrix
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // program is the one under test, built once.
@@ -15,7 +18,7 @@ var program string
 
 // gateway is the program running in front of a broker.
 type gateway struct {
-	proc    *process
+	proc    *testkit.Process
 	conf    string
 	audit   string // file of events
 	tcp, ws string
@@ -66,7 +69,7 @@ func writeGateway(dir string, c gatewayConfig) (*gateway, error) {
 
 // launch starts it and does not wait.
 func (g *gateway) launch() (err error) {
-	g.proc, err = launch("", program, "gateway", "--config", g.conf)
+	g.proc, err = testkit.Launch(exec.Command(program, "gateway", "--config", g.conf))
 	return err
 }
 
@@ -78,16 +81,16 @@ func (g *gateway) start(version string) error {
 	}
 	for _, url := range []string{g.tcp, g.ws} {
 		var last error
-		err := poll("CONNACK of the gateway on "+url, patience, func() bool {
+		err := testkit.Poll("CONNACK of the gateway on "+url, patience, func() bool {
 			last = connack(url, version)
-			return last == nil || g.proc.ended() != nil
+			return last == nil || g.proc.Ended() != nil
 		})
-		if ended := g.proc.ended(); ended != nil {
+		if ended := g.proc.Ended(); ended != nil {
 			return ended
 		}
 		if err != nil {
-			g.proc.stop()
-			return fmt.Errorf("%w: %w\n%s", err, last, tail(g.proc.out.String(), 40))
+			g.proc.Stop()
+			return fmt.Errorf("%w: %w\n%s", err, last, g.proc.Tail(40))
 		}
 	}
 	return nil
@@ -103,12 +106,12 @@ func startGateway(dir, version string, c gatewayConfig) (*gateway, error) {
 
 // stop ends it and says if it did not end well.
 func (g *gateway) stop() error {
-	if err := g.proc.ended(); err != nil {
+	if err := g.proc.Ended(); err != nil {
 		return err
 	}
-	g.proc.stop()
-	if g.proc.code != 0 {
-		return fmt.Errorf("the gateway ended with %d:\n%s", g.proc.code, tail(g.proc.out.String(), 40))
+	g.proc.Stop()
+	if g.proc.Code != 0 {
+		return fmt.Errorf("the gateway ended with %d:\n%s", g.proc.Code, g.proc.Tail(40))
 	}
 	return nil
 }
@@ -130,7 +133,7 @@ func (g *gateway) events(client string) string {
 			of.WriteString(line)
 		}
 	}
-	return tail(of.String(), 20)
+	return testkit.Tail(of.String(), 20)
 }
 
 // since measures for the log alone.

@@ -6,12 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 var update = flag.Bool("update", false, "write docs/compatibility.md")
@@ -35,10 +35,8 @@ func testMain(m *testing.M) (int, error) {
 		return 1, err
 	}
 	defer os.RemoveAll(dir)
-	program = filepath.Join(dir, "sentinel-mqtt-agent")
-	build := exec.Command("go", "build", "-o", program, "../../cmd/sentinel-mqtt-agent")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("build: %w\n%s", err, out)
+	if program, err = testkit.Program(dir); err != nil {
+		return 1, err
 	}
 	defer func() {
 		for _, w := range workers {

@@ -16,6 +16,8 @@ import (
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 	pahov3 "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // inbox collects what a client in this process receives.
@@ -45,7 +47,7 @@ func (i *inbox) now() ([]message, error) {
 }
 
 func (i *inbox) receive(count int) (got []message, err error) {
-	_ = poll("messages", patience, func() bool { // fewer are an answer too
+	_ = testkit.Poll("messages", patience, func() bool { // fewer are an answer too
 		got, err = i.now()
 		return len(got) >= count || err != nil
 	})

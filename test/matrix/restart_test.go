@@ -5,6 +5,8 @@ package matrix
 import (
 	"fmt"
 	"testing"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // restarts ends the gateway under a publisher and a subscriber that come back
@@ -62,7 +64,7 @@ func restart(t *testing.T, up *running, publisher *client, scheme, version strin
 		if i == 1 {
 			end(t, g.stop)
 		} else {
-			g.proc.kill()
+			g.proc.Kill()
 		}
 		if err := g.start(version); err != nil {
 			t.Fatal(err)
@@ -83,7 +85,7 @@ func restart(t *testing.T, up *running, publisher *client, scheme, version strin
 func once(t *testing.T, who string, c conn, topic string, count int, qos byte) {
 	t.Helper()
 	seen := map[string]int{}
-	eventually(t, "the last message at "+who, func() bool {
+	testkit.Eventually(t, "the last message at "+who, func() bool {
 		got, err := c.receive(count)
 		if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // script is what a client does; its outcome is what the client saw, with its
@@ -342,7 +344,7 @@ func shared(s *scene) error {
 	}
 	var count [2]int
 	seen := map[string]int{}
-	err = poll("all messages", patience, func() bool {
+	err = testkit.Poll("all messages", patience, func() bool {
 		clear(seen)
 		for i, m := range members {
 			var all []message

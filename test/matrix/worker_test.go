@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"sync"
 	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // workers are the programs in other languages that run clients for us.
@@ -28,7 +30,7 @@ type workerProcess struct {
 	cmd   *exec.Cmd
 	in    io.WriteCloser
 	lines chan []byte // closed when it has ended
-	log   buffer
+	log   testkit.Buffer
 }
 
 func (w *workerProcess) start() error {
@@ -118,7 +120,7 @@ func (w *workerProcess) ask(r request) (answer, error) {
 		return answer{}, err
 	}
 	if _, err := w.in.Write(append(text, '\n')); err != nil {
-		return answer{}, fmt.Errorf("%s: %w\n%s", w.file, err, tail(w.log.String(), 20))
+		return answer{}, fmt.Errorf("%s: %w\n%s", w.file, err, testkit.Tail(w.log.String(), 20))
 	}
 	var a answer
 	limit := time.NewTimer(slow)
@@ -126,7 +128,7 @@ func (w *workerProcess) ask(r request) (answer, error) {
 	select {
 	case line, ok := <-w.lines:
 		if !ok {
-			return a, fmt.Errorf("%s has ended\n%s", w.file, tail(w.log.String(), 20))
+			return a, fmt.Errorf("%s has ended\n%s", w.file, testkit.Tail(w.log.String(), 20))
 		}
 		if err := json.Unmarshal(line, &a); err != nil {
 			return a, fmt.Errorf("%s answered %q: %w", w.file, line, err)
@@ -135,7 +137,7 @@ func (w *workerProcess) ask(r request) (answer, error) {
 		// A late answer is not to be taken for the next.
 		_ = w.cmd.Process.Kill()
 		w.end()
-		return a, fmt.Errorf("%s does not answer to %s\n%s", w.file, r.Op, tail(w.log.String(), 20))
+		return a, fmt.Errorf("%s does not answer to %s\n%s", w.file, r.Op, testkit.Tail(w.log.String(), 20))
 	}
 	if a.Error != "" {
 		return a, errors.New(a.Error)
