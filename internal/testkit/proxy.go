@@ -6,7 +6,6 @@ import (
 	"errors"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
@@ -40,7 +39,7 @@ func DialProxy(tb testing.TB, socket string, g wire.Generation) *Proxy {
 	var pool *wire.Pool
 	Eventually(tb, "the socket takes connections", func() bool {
 		var err error
-		pool, err = wire.Dial(context.Background(), wire.PoolOptions{Socket: socket, Generation: g, Timeout: 5 * time.Second})
+		pool, err = wire.Dial(context.Background(), wire.PoolOptions{Socket: socket, Generation: g, Timeout: Patience})
 		if err != nil && !errors.Is(err, syscall.EAGAIN) {
 			tb.Fatal(err)
 		}
@@ -131,7 +130,7 @@ func (w *WebSocket) Event(from mqtt.Side, op wire.Opcode, fin bool, data []byte)
 // Configure pushes a configuration over a new connection, in the handshake and
 // by its event, as proxies do.
 func Configure(socket string, g wire.Generation, config json.RawMessage) error {
-	pool, err := wire.Dial(context.Background(), wire.PoolOptions{Socket: socket, Generation: g, Conns: 1, Config: config})
+	pool, err := wire.Dial(context.Background(), wire.PoolOptions{Socket: socket, Generation: g, Conns: 1, Timeout: Patience, Config: config})
 	if err != nil {
 		return err
 	}
