@@ -17,6 +17,10 @@ func (b *budget) left() [4]int64 {
 	return [4]int64{b.total.bytes.Load(), b.total.conns.Load(), b.strangers.bytes.Load(), b.strangers.conns.Load()}
 }
 
+// endure has nobody ended to make room: a machine that stands still uses up
+// patience.
+func (b *budget) endure() { b.patience = int64(time.Hour) }
+
 // hall is an engine of echoes that fills up.
 type hall struct {
 	t      *testing.T
@@ -28,7 +32,7 @@ type hall struct {
 	closed chan error
 }
 
-func newHall(t *testing.T, o Options) *hall {
+func newHall(t *testing.T, o Options, change ...func(Engine)) *hall {
 	h := &hall{t: t, closed: make(chan error, 64)}
 	h.e, h.addr = start(t, o, func(c Conn, _ netip.AddrPort) Handler {
 		if h.vouch.Load() {
@@ -44,9 +48,12 @@ func newHall(t *testing.T, o Options) *hall {
 			},
 			closed: func(_ Conn, err error) { h.closed <- err },
 		}
-	})
+	}, change...)
 	return h
 }
+
+// enduring is a change for newHall.
+func enduring(e Engine) { e.(interface{ endure() }).endure() }
 
 // open connects, and has it served once.
 func (h *hall) open() *net.TCPConn {
@@ -91,7 +98,7 @@ func (h *hall) pieces(c net.Conn, n int) {
 func TestReserve(t *testing.T) {
 	both(t, func(t *testing.T, o Options) {
 		o.BufferBytes = 256 << 10
-		h := newHall(t, o)
+		h := newHall(t, o, enduring)
 		stranger := h.open()
 		h.vouch.Store(true)
 		known := h.open()
@@ -108,7 +115,7 @@ func TestReserve(t *testing.T) {
 func TestStrangersPart(t *testing.T) {
 	both(t, func(t *testing.T, o Options) {
 		o.BufferBytes = 1 << 20
-		h := newHall(t, o)
+		h := newHall(t, o, enduring)
 		h.vouch.Store(true)
 		known := h.open()
 		h.vouch.Store(false)
@@ -156,7 +163,7 @@ func TestVouch(t *testing.T) {
 func TestBufferBudget(t *testing.T) {
 	both(t, func(t *testing.T, o Options) {
 		o.BufferBytes = 256 << 10
-		h := newHall(t, o)
+		h := newHall(t, o, enduring)
 		h.vouch.Store(true)
 		const conns, size = 16, 100_000
 		whole := frame(random(size))
@@ -180,6 +187,28 @@ func TestBufferBudget(t *testing.T) {
 			}
 		}
 	})
+}
+
+// One that has more than its share is ended after patience, not before, and
+// only when something is used up.
+func TestPatience(t *testing.T) {
+	for stall, want := range map[time.Duration]time.Duration{time.Second: time.Second, time.Minute: patience} {
+		var b budget
+		b.bound(&Options{BufferBytes: 100_000, WriteStall: stall})
+		var large, small account
+		b.charge(&large, reserve+99_000, false, 10)
+		late := 10 + int64(want)
+		if b.crowds(&large, false, late) {
+			t.Errorf("stall %v: ended although there is room", stall)
+		}
+		b.charge(&small, reserve+1_000, false, 10)
+		if b.crowds(&large, false, late-1) || !b.crowds(&large, false, late) {
+			t.Errorf("stall %v: not ended after %v", stall, want)
+		}
+		if b.crowds(&small, false, late) {
+			t.Errorf("stall %v: one that has little is ended", stall)
+		}
+	}
 }
 
 // Those that keep most for long make room for those that wait.

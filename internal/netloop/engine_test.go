@@ -153,7 +153,7 @@ func TestSlowReader(t *testing.T) {
 func TestHeld(t *testing.T) {
 	both(t, func(t *testing.T, o Options) {
 		nl, to := backend(t)
-		held := make(chan bool, 64)
+		held := make(chan bool, 1<<16) // nobody takes them meanwhile
 		opened := opensRelay(to, make(chan error, 4))
 		_, addr := start(t, o, func(c Conn, remote netip.AddrPort) Handler {
 			h := opened(c, remote)
@@ -268,27 +268,25 @@ func TestSlowProgressIsNoStall(t *testing.T) {
 	both(t, func(t *testing.T, o Options) {
 		nl, to := backend(t)
 		o.WriteStall = time.Second
-		closed := make(chan error, 4)
-		e, addr := start(t, o, opensRelay(to, closed))
-		c := dial(t, addr)
-		up := accept(t, nl)
-		_ = up.SetReadBuffer(64 << 10)
-		go func() { _, _ = io.Copy(c, zeros{}) }()
-		testkit.Eventually(t, "bytes are kept", func() bool { return e.Stats().BufferBytes > 0 })
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-		b := make([]byte, 1<<20)
-		for began, last := time.Now(), time.Now(); last.Sub(began) < 2*o.WriteStall; last = time.Now() {
-			<-tick.C
-			_, err := io.ReadFull(up, b)
-			if gap := time.Since(last); err != nil && gap < o.WriteStall/2 {
-				t.Fatalf("closed with %v, %v after bytes were taken", err, gap)
-			} else if err != nil {
-				t.Logf("the machine stood still for %v", gap)
-				break
+		e, addr := start(t, o, opensRelay(to, make(chan error, 4)))
+		testkit.Awake(t, func() error {
+			c := dial(t, addr)
+			defer c.Close()
+			up := accept(t, nl)
+			_ = up.SetReadBuffer(64 << 10)
+			go func() { _, _ = io.Copy(c, zeros{}) }()
+			testkit.Eventually(t, "bytes are kept", func() bool { return e.Stats().BufferBytes > 0 })
+			tick := time.NewTicker(50 * time.Millisecond)
+			defer tick.Stop()
+			b := make([]byte, 1<<20)
+			for began := time.Now(); time.Since(began) < 2*o.WriteStall; {
+				<-tick.C
+				if _, err := io.ReadFull(up, b); err != nil {
+					return fmt.Errorf("closed with %w after %v", err, time.Since(began))
+				}
 			}
-		}
-		_ = c.Close()
+			return nil
+		})
 	})
 }
 
@@ -426,13 +424,13 @@ func TestTimer(t *testing.T) {
 	both(t, func(t *testing.T, o Options) {
 		fired := make(chan time.Duration, 8)
 		_, addr := start(t, o, func(c Conn, _ netip.AddrPort) Handler {
-			began := time.Now()
+			began := c.Now()
 			c.SetTimer(c.Now() + int64(20*time.Millisecond))
-			c.SetTimer(c.Now() + int64(100*time.Millisecond)) // to later
-			c.SetTimer(c.Now() + int64(60*time.Millisecond))  // to earlier
+			c.SetTimer(c.Now() + int64(time.Hour))           // to later
+			c.SetTimer(c.Now() + int64(60*time.Millisecond)) // to earlier
 			n := 0
 			return &handler{timer: func(c Conn) {
-				fired <- time.Since(began)
+				fired <- time.Duration(c.Now() - began)
 				if n++; n == 1 {
 					c.SetTimer(c.Now() + int64(40*time.Millisecond))
 				}
@@ -442,7 +440,7 @@ func TestTimer(t *testing.T) {
 			}}
 		})
 		dial(t, addr)
-		if d := testkit.Receive(t, "the timer", fired); d < 60*time.Millisecond || d > 2*time.Second {
+		if d := testkit.Receive(t, "the timer", fired); d < 60*time.Millisecond {
 			t.Errorf("fired after %v, want about 60ms", d)
 		}
 		if d := testkit.Receive(t, "the timer again", fired); d < 100*time.Millisecond {
@@ -471,8 +469,7 @@ func TestDial(t *testing.T) {
 
 func TestDialRefused(t *testing.T) {
 	both(t, func(t *testing.T, o Options) {
-		nl, to := backend(t)
-		_ = nl.Close()
+		to := netip.MustParseAddrPort(testkit.Refuses(t))
 		failed := make(chan error, 1)
 		_, addr := start(t, o, func(c Conn, _ netip.AddrPort) Handler {
 			h := &handler{connected: func(_ Conn, err error) { failed <- err }}
@@ -493,6 +490,7 @@ func TestDialRefused(t *testing.T) {
 func TestFinish(t *testing.T) {
 	both(t, func(t *testing.T, o Options) {
 		last := random(2 << 20)
+		o.Linger = testkit.Patience
 		e, addr := start(t, o, func(c Conn, _ netip.AddrPort) Handler {
 			return &handler{data: func(c Conn, b []byte) []byte {
 				c.Write(last)
@@ -517,20 +515,25 @@ func TestFinish(t *testing.T) {
 // A peer that never ends its side is not waited for.
 func TestFinishIsBounded(t *testing.T) {
 	both(t, func(t *testing.T, o Options) {
+		finished := make(chan struct{}, 2)
 		finish := func(c Conn, _ netip.AddrPort) Handler {
-			return &handler{data: func(c Conn, b []byte) []byte { c.Finish(); return nil }}
+			return &handler{data: func(c Conn, b []byte) []byte {
+				c.Finish()
+				finished <- struct{}{}
+				return nil
+			}}
 		}
 		o.Linger = 50 * time.Millisecond
 		e, addr := start(t, o, finish)
 		write(t, dial(t, addr), []byte("x")) // silent from then on
-		testkit.Eventually(t, "the silent one is accepted", func() bool { return e.Stats().Accepted == 1 })
+		testkit.Receive(t, "the silent one is served", finished)
 		testkit.Eventually(t, "the silent one is closed", func() bool { return e.Stats().Open == 0 })
 
 		o.Linger = time.Hour // but not for so many bytes
 		e, addr = start(t, o, finish)
 		flooding := dial(t, addr)
 		go func() { _, _ = io.Copy(flooding, zeros{}) }()
-		testkit.Eventually(t, "the flooding one is accepted", func() bool { return e.Stats().Accepted == 1 })
+		testkit.Receive(t, "the flooding one is served", finished)
 		testkit.Eventually(t, "the flooding one is closed", func() bool { return e.Stats().Open == 0 })
 	})
 }

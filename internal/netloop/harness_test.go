@@ -31,8 +31,9 @@ func both(t *testing.T, f func(t *testing.T, o Options)) {
 	run("goroutines", Options{IO: "goroutines"})
 }
 
-// start runs an engine that accepts with opened, until the test ends.
-func start(t testing.TB, o Options, opened Opened) (Engine, string) {
+// start runs an engine that accepts with opened, until the test ends. change
+// alters it before.
+func start(t testing.TB, o Options, opened Opened, change ...func(Engine)) (Engine, string) {
 	t.Helper()
 	if testing.Verbose() {
 		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -40,6 +41,9 @@ func start(t testing.TB, o Options, opened Opened) (Engine, string) {
 	e, err := New(o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range change {
+		f(e)
 	}
 	t.Cleanup(func() {
 		if err := e.Close(); err != nil {

@@ -104,7 +104,7 @@ func collect() error {
 		go func() { runtime.GC(); close(done) }()
 		select {
 		case <-done:
-		case <-time.After(3 * time.Second):
+		case <-time.After(testkit.Patience):
 			return fmt.Errorf("collection %d did not complete", i)
 		}
 	}
