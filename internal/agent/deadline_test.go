@@ -37,15 +37,18 @@ func slowDoor(t *testing.T, general string, change ...func(*Options)) *door {
 // is too slow for the answer.
 func patientDoor(t *testing.T, change ...func(*Options)) *door {
 	t.Helper()
-	return within(t, time.Minute, "", change...)
+	return within(t, testkit.Patience, "", change...)
 }
 
 func within(t *testing.T, deadline time.Duration, general string, change ...func(*Options)) *door {
 	t.Helper()
+	if general != "" {
+		general = "," + general
+	}
 	return open(t, conf(
-		`"auth":{"enabled":true,"allow-anonymous":true,"providers":[{"type":"file","path":"users.json"}]}`,
+		`"auth":{"enabled":true,"allow-anonymous":true,"failure-lockout":false,"providers":[{"type":"file","path":"users.json"}]}`,
 		`"agent":{"decision-timeout-ms":`+fmt.Sprint(deadline.Milliseconds())+`}`,
-		`"general":{`+general+`}`,
+		`"general":{"connect-timeout-secs":3600`+general+`}`, // which bounds a check as well
 	), map[string]string{"alice": slowHash()}, change...)
 }
 
@@ -112,7 +115,7 @@ func TestDeadline(t *testing.T) {
 // WebSockets on the same connection are decided.
 func TestSlowCheckHoldsUpNobody(t *testing.T) {
 	a := patientDoor(t)
-	p := waiting(t, a, wire.V2, time.Minute)
+	p := waiting(t, a, wire.V2, testkit.Patience)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -234,7 +237,7 @@ func TestDetectOnlyDeadline(t *testing.T) {
 func TestRevoked(t *testing.T) {
 	a := open(t, conf(`"auth":{"enabled":true,"providers":[{"type":"file","path":"users.json"}]}`),
 		map[string]string{"alice": hash(t, "right", 4), "bob": hash(t, "right", 4)})
-	p := impatient(t, a, wire.V2)
+	p := a.proxy(t, wire.V2)
 	w, other := p.Open("w"), p.Open("other")
 	want(t, "alice", w.Send(t, mqtt.Client, alice("c", "right")), wire.WSAllow)
 	want(t, "alice", w.Send(t, mqtt.Broker, testkit.Connack(v4, false, 0)), wire.WSAllow)
@@ -255,7 +258,7 @@ func TestRevoked(t *testing.T) {
 // TestStopFinishes: a decision in work is answered before the agent ends.
 func TestStopFinishes(t *testing.T) {
 	a := patientDoor(t)
-	w := waiting(t, a, wire.V2, time.Minute).Open("w")
+	w := waiting(t, a, wire.V2, testkit.Patience).Open("w")
 	answered := make(chan error, 1)
 	go func() {
 		r, err := w.Try(mqtt.Client, wire.OpBinary, true, alice("c", "right"))

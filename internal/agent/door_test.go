@@ -304,6 +304,17 @@ func TestMaxSessions(t *testing.T) {
 	connect(t, p, "d")
 }
 
+// TestPacketsPerSecond: a client that sends more packets than it may is ended.
+func TestPacketsPerSecond(t *testing.T) {
+	a := open(t, conf(`"general":{"limits":{"packets-per-second":3}}`), nil)
+	w := connect(t, a.proxy(t, wire.V2), "a")
+	var r wire.Response
+	for n := 0; n < 1000 && !w.Closed; n++ { // three times as many in five minutes
+		r = w.Send(t, mqtt.Client, testkit.Pingreq())
+	}
+	wantClose(t, "too many", r, 1008)
+}
+
 func TestRoutes(t *testing.T) {
 	a := open(t, conf(`"agent":{"routes":["ours"]}`), nil)
 	p := a.proxy(t, wire.V2)

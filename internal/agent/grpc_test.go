@@ -294,7 +294,7 @@ func TestJunkRPC(t *testing.T) {
 		for name, b := range map[string][]byte{
 			"no protobuf": []byte("\xff\xff\xff"), "not UTF-8": {0x0a, 0x03, 0x0a, 0x01, 0xff}, "oversize": make([]byte, wire.MaxV2+1),
 		} {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 			defer cancel()
 			stream, err := cc.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method,
 				grpc.ForceCodec(rawCodec{}), grpc.MaxCallSendMsgSize(64<<20))
@@ -346,7 +346,7 @@ func TestSilentCallers(t *testing.T) {
 		}
 		defer c.Close()
 	}
-	if err := first.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := first.SetReadDeadline(time.Now().Add(testkit.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.Copy(io.Discard, first); errors.Is(err, os.ErrDeadlineExceeded) {

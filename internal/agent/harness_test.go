@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -44,7 +43,7 @@ func parse(tb testing.TB, dir, text string) *config.Config {
 		tb.Fatal(err)
 	}
 	if !strings.Contains(text, "decision-timeout-ms") {
-		cfg.Agent.DecisionTimeoutMS = 5000
+		cfg.Agent.DecisionTimeoutMS = int(testkit.Patience.Milliseconds())
 	}
 	return cfg
 }
@@ -87,7 +86,7 @@ func open(tb testing.TB, text string, users map[string]string, change ...func(*O
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, stop := context.WithTimeout(context.Background(), testkit.Patience)
 		defer stop()
 		if err := d.Stop(ctx); err != nil {
 			tb.Error(err)

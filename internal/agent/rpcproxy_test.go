@@ -42,14 +42,11 @@ func (d *door) rpcProxy(tb testing.TB, g wire.Generation) *testkit.Proxy {
 	return &testkit.Proxy{Generation: g, Via: shakenStream(tb, d.dialRPC(tb))}
 }
 
-// patience bounds what a proxy of a test waits for.
-const patience = 5 * time.Second
-
 // callProxy plays a proxy that speaks v1 over gRPC.
 type callProxy struct{ agentv1.AgentProcessorClient }
 
 func (p callProxy) Frame(ctx context.Context, e *wire.FrameEvent) (wire.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, testkit.Patience)
 	defer cancel()
 	out, err := p.ProcessEvent(ctx, frameV1(e))
 	return readV1(out), err
@@ -122,7 +119,7 @@ func openStream(tb testing.TB, cc grpc.ClientConnInterface) *streamProxy {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	tb.Cleanup(cancel)
-	limit := time.AfterFunc(patience, cancel)
+	limit := time.AfterFunc(testkit.Patience, cancel)
 	stream, err := agentv2.NewAgentServiceV2Client(cc).ProcessStream(ctx)
 	if err == nil {
 		_, err = stream.Header()
@@ -159,7 +156,7 @@ func (p *streamProxy) send(tb testing.TB, m *agentv2.ProxyToAgent) {
 
 // recv is the next message, unsolicited ones kept aside.
 func (p *streamProxy) recv() (*agentv2.AgentToProxy, error) {
-	limit := time.AfterFunc(patience, p.cancel)
+	limit := time.AfterFunc(testkit.Patience, p.cancel)
 	defer limit.Stop()
 	for {
 		m, err := p.stream.Recv()

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,7 +53,11 @@ func newBroker(t testing.TB) (addr string, seen chan packets.Packet) {
 	if err := b.Serve(); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Subscribe("#", 1, func(_ *mochi.Client, _ packets.Subscription, p packets.Packet) { seen <- p }); err != nil {
+	if err := b.Subscribe("#", 1, func(_ *mochi.Client, _ packets.Subscription, p packets.Packet) {
+		if !strings.HasPrefix(p.TopicName, "$") { // it publishes figures of its own, each second
+			seen <- p
+		}
+	}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.Close() })
@@ -310,6 +316,7 @@ func TestFailOver(t *testing.T) {
 		cfg := parse(t, `{`+devRules+`}`)
 		cfg.Gateway.IO, cfg.Gateway.Upstreams = transport, brokers(testkit.Refuses(t), addr)
 		r := start(t, cfg)
+		began := time.Now()
 		for range 3 {
 			c, _, err := r.connect5(false, &paho.Connect{ClientID: "c"}, nil)
 			if err != nil {
@@ -321,7 +328,8 @@ func TestFailOver(t *testing.T) {
 		if b := r.g.Brokers()[0]; !b.Down(1) {
 			t.Error("the broker that cannot be dialled is not marked down")
 		}
-		if n := r.g.Stats().Dialled; n > 4 {
+		again := uint64(time.Since(began) / time.Second) // how often it may be tried again
+		if n := r.g.Stats().Dialled; n > 4+again {
 			t.Errorf("%d dials for 3 clients: the broker that is down is tried again and again", n)
 		}
 	})
@@ -471,16 +479,33 @@ func TestDrain(t *testing.T) {
 func TestTimeouts(t *testing.T) {
 	t.Parallel()
 	overAll(t, func(t *testing.T, transport string) {
-		r, _ := serveBroker(t, transport, `{`+devRules+`, "general": {"connect-timeout-secs": 1}}`)
-		silent, mute, web := r.dialTCP(), r.dialTCP(), r.dialWS()
+		r, _ := serveBroker(t, transport, `{`+devRules+`}`)
+		began := time.Now()
+		silent := r.dialTCP()
 		send(t, silent, testkit.Connect(mqtt.V311, "c", testkit.KeepAlive(1)))
-		expect(t, "CONNACK", silent, []byte{0x20, 2, 0, 0})
-		expectEnd(t, "the silent client", silent)
-		expectEnd(t, "the mute one", mute)
-		_, _, err := web.ws.Read(t.Context())
-		if got := websocket.CloseStatus(err); got != websocket.StatusPolicyViolation {
-			t.Errorf("the mute WebSocket is closed with %d (%v), want 1008", got, err)
+		got, err := io.ReadAll(silent) // without a CONNACK if the machine stands still
+		if took := time.Since(began); took < 1500*time.Millisecond || errors.Is(err, os.ErrDeadlineExceeded) ||
+			len(got) > 0 && !bytes.Equal(got, []byte{0x20, 2, 0, 0}) {
+			t.Errorf("the silent client got % x, %v after %v", got, err, took)
 		}
+
+		r, _ = serveBroker(t, transport, `{`+devRules+`, "general": {"connect-timeout-secs": 1}}`)
+		began = time.Now()
+		expectEnd(t, "the mute one", r.dialTCP())
+		if took := time.Since(began); took < time.Second {
+			t.Errorf("the mute one is ended after %v", took)
+		}
+		testkit.Awake(t, func() error { // it upgrades within a second
+			web, err := r.tryWS()
+			if err != nil {
+				return err
+			}
+			_, _, err = web.ws.Read(t.Context())
+			if got := websocket.CloseStatus(err); got != websocket.StatusPolicyViolation {
+				return fmt.Errorf("the mute WebSocket is closed with %d (%w), want 1008", got, err)
+			}
+			return nil
+		})
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -85,6 +86,9 @@ func start(t testing.TB, cfg *config.Config, change ...func(*config.Listener)) *
 	for _, f := range change {
 		f(&cfg.Gateway.Listeners[1])
 	}
+	if cfg.Gateway.ConnectTimeoutMS == config.Default().Gateway.ConnectTimeoutMS {
+		cfg.Gateway.ConnectTimeoutMS = int(testkit.Patience.Milliseconds()) // a dial that takes longer fails
+	}
 	cfg.Audit.Output = filepath.Join(t.TempDir(), "audit.log")
 	engine, err := policy.Compile(cfg)
 	if err != nil {
@@ -163,6 +167,18 @@ func (r *rig) tags(id uint64, n int) []string {
 	return list
 }
 
+// audited is how many audit events so far name a rule.
+func (r *rig) audited(rule string) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.events {
+		if r.events[i].Rule == rule {
+			n++
+		}
+	}
+	return n
+}
+
 // raw is a client's connection as a stream of bytes.
 type raw interface {
 	io.ReadWriteCloser
@@ -192,17 +208,27 @@ func (w *webConn) Close() error { return w.ws.CloseNow() }
 // dialWS connects a client by WebSocket.
 func (r *rig) dialWS() *webConn {
 	r.t.Helper()
+	c, err := r.tryWS()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return c
+}
+
+// tryWS is dialWS for listeners that may refuse.
+func (r *rig) tryWS() (*webConn, error) {
+	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	r.t.Cleanup(cancel)
 	ws, resp, err := websocket.Dial(ctx, r.ws, &websocket.DialOptions{
 		Subprotocols: []string{"mqtt"}, CompressionMode: websocket.CompressionContextTakeover, HTTPClient: webClient(r.t),
 	})
 	if err != nil {
-		r.t.Fatalf("%v: %v", err, resp)
+		return nil, fmt.Errorf("%w: %v", err, resp)
 	}
 	r.t.Cleanup(func() { _ = ws.CloseNow() })
 	ws.SetReadLimit(-1)
-	return &webConn{Conn: websocket.NetConn(ctx, ws, websocket.MessageBinary), ws: ws}
+	return &webConn{Conn: websocket.NetConn(ctx, ws, websocket.MessageBinary), ws: ws}, nil
 }
 
 // webClient is a client of its own, so that no idle connection outlives a test.

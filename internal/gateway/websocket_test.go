@@ -331,7 +331,8 @@ func TestUpgradeThroughZentinel(t *testing.T) {
 			send(t, c, []byte(request(get, "X-Forwarded-By: Zentinel")))
 			return c
 		}
-		c, started := dial(), time.Now()
+		started := time.Now()
+		c := dial()
 		send(t, c, clientFrame(true, opBinary, []byte("hello\nbye\n"), 1))
 		first := make([]byte, 1)
 		if _, err := io.ReadFull(c, first); err != nil {

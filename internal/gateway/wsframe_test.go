@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // clientFrame encodes a masked frame.
@@ -301,7 +303,7 @@ func newGorillaServer(nc net.Conn) *websocket.Conn {
 		panic(err)
 	}
 	w.done = true
-	_ = nc.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(testkit.Patience))
 	return c
 }
 

@@ -256,6 +256,8 @@ func limitDialogues(b *dialogueBook) {
 			toClient(bye(v, 0x97)).disconnects("protocol", 0x97)
 		b.add("limit/packets-per-second", v, BothDoors, conf(`"general": {"limits": {"packets-per-second": 3}}`)).opens().
 			client(Pingreq(), Pingreq()).passes().
+			wait(time.Second).
+			client(Pingreq(), Pingreq(), Pingreq()).passes().
 			client(Pingreq()).is("close").events("blocked,limit-exceeded").
 			toClient(bye(v, 0x96)).disconnects("protocol", 0x96)
 		denied := Publish(v, "dev/secret/a", 0, 0, "x")
