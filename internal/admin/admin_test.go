@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/health"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/metrics"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -42,7 +44,7 @@ func open(t *testing.T, cfg config.Admin, s *source) *Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 		defer cancel()
 		if err := a.Stop(ctx); err != nil {
 			t.Error(err)
@@ -142,31 +144,8 @@ func TestGuard(t *testing.T) {
 // place becomes free again.
 func TestBounded(t *testing.T) {
 	a := open(t, config.Admin{}, &source{})
-	var all []net.Conn
-	for range maxConns {
-		c, err := net.Dial("tcp", a.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		all = append(all, c)
-	}
-	more, err := net.Dial("tcp", a.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer more.Close()
-	if err := more.SetReadDeadline(time.Now().Add(4 * time.Second)); err != nil { // shorter than headerTime
-		t.Fatal(err)
-	}
-	if n, err := more.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
-		t.Errorf("read %d, %v; want the end", n, err)
-	}
-	for _, c := range all {
-		c.Close() // gives the place back
-	}
-	limit := time.Now().Add(10 * time.Second)
-	for {
+	testkit.Awake(t, func() error { return oneTooMany(a.Addr().String()) })
+	testkit.Eventually(t, "there is room again", func() bool {
 		c, err := net.Dial("tcp", a.Addr().String())
 		if err != nil {
 			t.Fatal(err)
@@ -174,11 +153,31 @@ func TestBounded(t *testing.T) {
 		_, err = io.WriteString(c, "GET /healthz HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
 		b, _ := io.ReadAll(c)
 		c.Close() // done
-		if err == nil && strings.Contains(string(b), "healthy") {
-			return
+		return err == nil && strings.Contains(string(b), "healthy")
+	})
+}
+
+// oneTooMany takes all places, checks that there is none left, and gives them
+// back.
+func oneTooMany(addr string) error {
+	began := time.Now()
+	for range maxConns {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			return err
 		}
-		if time.Now().After(limit) {
-			t.Fatalf("not served when there is room again: %q, %v", b, err)
-		}
+		defer c.Close() // gives the place back
 	}
+	more, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer more.Close()
+	if n, err := more.Read(make([]byte, 1)); err == nil {
+		return fmt.Errorf("read %d bytes, want the end", n)
+	}
+	if took := time.Since(began); took >= headerTime {
+		return fmt.Errorf("ended after %v, as those are that ask for nothing", took)
+	}
+	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/health"
@@ -21,7 +20,7 @@ func TestHealth(t *testing.T) {
 	var broken error
 	a, err := New(Options{
 		Load: func() (*config.Config, error) { next := *cfg; return &next, broken },
-		Log:  slog.New(slog.DiscardHandler), DrainTimeout: time.Second,
+		Log:  slog.New(slog.DiscardHandler), DrainTimeout: testkit.Patience,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -39,19 +38,10 @@ func TestHealth(t *testing.T) {
 	}
 	await := func(state health.State, want ...string) {
 		t.Helper()
-		limit := time.After(10 * time.Second)
-		turn := time.NewTicker(time.Millisecond)
-		defer turn.Stop()
-		for {
-			s, r := a.Health()
-			if s == state && slices.Equal(r, want) {
-				return
-			}
-			select {
-			case <-turn.C:
-			case <-limit:
-				t.Fatalf("health %v %q, want %v %q", s, r, state, want)
-			}
+		var s health.State
+		var r []string
+		if !testkit.Within(testkit.Patience, func() bool { s, r = a.Health(); return s == state && slices.Equal(r, want) }) {
+			t.Fatalf("health %v %q, want %v %q", s, r, state, want)
 		}
 	}
 	await(health.Degraded, health.BrokerDown)

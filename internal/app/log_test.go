@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // logged collects a log's lines, without time and level.
@@ -47,21 +48,11 @@ func (l *logged) take() string {
 // await returns once the log holds text.
 func (l *logged) await(t *testing.T, text string) {
 	t.Helper()
-	tick, late := time.NewTicker(time.Millisecond), time.After(10*time.Second)
-	defer tick.Stop()
-	for {
+	testkit.Eventually(t, "logged: "+text, func() bool {
 		l.mu.Lock()
-		held := strings.Contains(l.text.String(), text)
-		l.mu.Unlock()
-		if held {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("never logged: %s", text)
-		}
-	}
+		defer l.mu.Unlock()
+		return strings.Contains(l.text.String(), text)
+	})
 }
 
 func wantLines(t *testing.T, what, got string, want ...string) {

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -45,7 +44,7 @@ func newPushed(t *testing.T, text string) *pushed {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 		defer cancel()
 		if err := p.Stop(ctx); err != nil {
 			t.Error(err)
@@ -68,7 +67,7 @@ func (p *pushed) config() *config.Config {
 	return p.cfg
 }
 
-const quiet = `"audit":{"output":"/dev/null"},"agent":{"decision-timeout-ms":5000}`
+const quiet = `"audit":{"output":"/dev/null"},"agent":{"decision-timeout-ms":60000}`
 
 func TestPush(t *testing.T) {
 	p := newPushed(t, `{`+quiet+`,"qos":{"max-qos":1},"acl":{"rules":[{"topics":["dev/#"],"decision":"allow"}]}}`)

@@ -17,6 +17,7 @@ import (
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // fixture is a gate under test with its clock and a record of its hashing.
@@ -162,7 +163,7 @@ func (f *fixture) ask(r Request) Grant {
 	if grant, ok := f.Try(r); ok {
 		return grant
 	}
-	ctx, cancel := context.WithTimeout(f.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(f.t.Context(), testkit.Patience)
 	defer cancel()
 	return f.Admit(ctx, r)
 }

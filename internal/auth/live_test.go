@@ -17,6 +17,7 @@ import (
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // hold makes comparisons wait; each one announces itself on started and goes
@@ -682,11 +683,7 @@ func TestNotWatched(t *testing.T) {
 
 func (f *fixture) waitForChange() {
 	f.t.Helper()
-	select {
-	case <-f.Changed():
-	case <-time.After(10 * time.Second):
-		f.t.Fatal("no change was told")
-	}
+	testkit.Receive(f.t, "a change", f.Changed())
 }
 
 // lines is a log that tests read.
@@ -711,11 +708,8 @@ func (l *lines) count(s string) int { return strings.Count(l.text(), s) }
 
 func (l *lines) wait(t *testing.T, s string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); l.count(s) == 0; {
-		if time.Now().After(deadline) {
-			t.Fatalf("%q was not logged:\n%s", s, l.text())
-		}
-		time.Sleep(time.Millisecond) // poll, bounded above
+	if !testkit.Within(testkit.Patience, func() bool { return l.count(s) > 0 }) {
+		t.Fatalf("%q was not logged:\n%s", s, l.text())
 	}
 }
 

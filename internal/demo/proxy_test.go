@@ -36,7 +36,7 @@ func behindProxy(t *testing.T) (proxy, broker string) {
 	}
 	t.Cleanup(stop)
 	dir := t.TempDir()
-	text := `{"acl":{"rules":[{"topics":["dev/#"],"decision":"allow"}]},"agent":{"decision-timeout-ms":5000}}`
+	text := `{"acl":{"rules":[{"topics":["dev/#"],"decision":"allow"}]},"agent":{"decision-timeout-ms":60000}}`
 	cfg, _, err := config.Parse("test.json", dir, []byte(text), os.LookupEnv)
 	if err != nil {
 		t.Fatal(err)
@@ -76,9 +76,9 @@ func behindProxy(t *testing.T) (proxy, broker string) {
 func TestProxyWithPaho(t *testing.T) {
 	proxy, broker := behindProxy(t)
 	client := func(url, id string) paho.Client {
-		o := paho.NewClientOptions().AddBroker(url).SetClientID(id).SetAutoReconnect(false).SetConnectTimeout(5 * time.Second)
+		o := paho.NewClientOptions().AddBroker(url).SetClientID(id).SetAutoReconnect(false).SetConnectTimeout(testkit.Patience)
 		c := paho.NewClient(o)
-		if tok := c.Connect(); !tok.WaitTimeout(5*time.Second) || tok.Error() != nil {
+		if tok := c.Connect(); !tok.WaitTimeout(testkit.Patience) || tok.Error() != nil {
 			t.Fatalf("%s: connect: %v", url, tok.Error())
 		}
 		t.Cleanup(func() { c.Disconnect(0) })
@@ -86,13 +86,13 @@ func TestProxyWithPaho(t *testing.T) {
 	}
 	seen := make(chan string, 16)
 	observer := client("tcp://"+broker, "observer")
-	if tok := observer.Subscribe("#", 1, func(_ paho.Client, m paho.Message) { seen <- m.Topic() }); !tok.WaitTimeout(5 * time.Second) {
+	if tok := observer.Subscribe("#", 1, func(_ paho.Client, m paho.Message) { seen <- m.Topic() }); !tok.WaitTimeout(testkit.Patience) {
 		t.Fatal("the observer's subscription")
 	}
 	c := client("ws://"+proxy+"/mqtt", "dev")
 	c.Publish("other/a", 0, false, "denied")
 	c.Publish("other/b", 1, false, "denied, and never answered")
-	if tok := c.Publish("dev/a", 1, false, "allowed"); !tok.WaitTimeout(5*time.Second) || tok.Error() != nil {
+	if tok := c.Publish("dev/a", 1, false, "allowed"); !tok.WaitTimeout(testkit.Patience) || tok.Error() != nil {
 		t.Fatalf("publish: %v", tok.Error())
 	}
 	select {
@@ -100,11 +100,11 @@ func TestProxyWithPaho(t *testing.T) {
 		if topic != "dev/a" {
 			t.Errorf("the broker got %q first, want dev/a", topic)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(testkit.Patience):
 		t.Fatal("nothing arrives")
 	}
 	got := make(chan string, 1)
-	if tok := c.Subscribe("dev/b", 1, func(_ paho.Client, m paho.Message) { got <- string(m.Payload()) }); !tok.WaitTimeout(5*time.Second) || tok.Error() != nil {
+	if tok := c.Subscribe("dev/b", 1, func(_ paho.Client, m paho.Message) { got <- string(m.Payload()) }); !tok.WaitTimeout(testkit.Patience) || tok.Error() != nil {
 		t.Fatalf("subscribe: %v", tok.Error())
 	}
 	observer.Publish("dev/b", 1, false, "hello")
@@ -113,7 +113,7 @@ func TestProxyWithPaho(t *testing.T) {
 		if m != "hello" {
 			t.Errorf("delivered %q", m)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(testkit.Patience):
 		t.Fatal("nothing is delivered")
 	}
 }
@@ -121,13 +121,13 @@ func TestProxyWithPaho(t *testing.T) {
 // TestProxyRules: what the agent refuses is refused, by upgrade and by frame.
 func TestProxyRules(t *testing.T) {
 	proxy, _ := behindProxy(t)
-	dialer := websocket.Dialer{Subprotocols: []string{"mqtt"}, HandshakeTimeout: 5 * time.Second, WriteBufferSize: 2 * maxFrame}
+	dialer := websocket.Dialer{Subprotocols: []string{"mqtt"}, HandshakeTimeout: testkit.Patience, WriteBufferSize: 2 * maxFrame}
 	compressing := dialer
 	compressing.EnableCompression = true
 	if _, r, err := compressing.Dial("ws://"+proxy+"/mqtt", nil); err == nil || r == nil || r.StatusCode != http.StatusBadRequest {
 		t.Errorf("compression: %v, want 400", err)
 	}
-	silent := websocket.Dialer{HandshakeTimeout: 5 * time.Second}
+	silent := websocket.Dialer{HandshakeTimeout: testkit.Patience}
 	if _, r, err := silent.Dial("ws://"+proxy+"/mqtt", nil); err == nil || r == nil || r.StatusCode != http.StatusBadRequest {
 		t.Errorf("no subprotocol: %v, want 400", err)
 	}
@@ -152,7 +152,7 @@ func TestProxyRules(t *testing.T) {
 			t.Errorf("%s: subprotocol %q", name, got)
 		}
 		_ = ws.WriteMessage(c.kind, c.data) // it may be cut off in the middle
-		_ = ws.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = ws.SetReadDeadline(time.Now().Add(testkit.Patience))
 		if _, _, err = ws.ReadMessage(); !websocket.IsCloseError(err, c.code) && !strings.Contains(err.Error(), "reset") {
 			t.Errorf("%s: %v, want close %d", name, err, c.code)
 		}
@@ -168,7 +168,7 @@ func TestProxyFrames(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close() // the end of the test
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(testkit.Patience))
 	fmt.Fprintf(conn, "GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n")
 	in := bufio.NewReader(conn)

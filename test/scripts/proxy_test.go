@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // denies PATH says what the proxy says of a client that publishes, in both
@@ -24,7 +26,7 @@ func denies(ts *testscript.TestScript, neg bool, args []string) {
 		conn, err := net.Dial("unix", ts.MkAbs(args[0]))
 		ts.Check(err)
 		defer conn.Close()
-		ts.Check(conn.SetDeadline(time.Now().Add(10 * time.Second)))
+		ts.Check(conn.SetDeadline(time.Now().Add(testkit.Patience)))
 		if v2 {
 			answer := ask(ts, conn, "\x01", `{"supported_versions":[2],"proxy_id":"zentinel-proxy","proxy_version":"0.6.54","config":null,"supported_encodings":["json"]}`)
 			if !strings.HasPrefix(answer, "\x02") || !strings.Contains(answer, `"success":true`) {

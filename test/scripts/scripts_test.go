@@ -13,12 +13,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/cli"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -95,20 +95,10 @@ func serving(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: serving PATH")
 	}
 	path := ts.MkAbs(args[0])
-	deadline := time.NewTimer(10 * time.Second)
-	defer deadline.Stop()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	if !testkit.Within(testkit.Patience, func() bool {
 		conn, err := net.Dial("unix", path)
-		if err == nil {
-			ts.Check(conn.Close())
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			ts.Fatalf("nothing serves: %v", err)
-		}
+		return err == nil && conn.Close() == nil
+	}) {
+		ts.Fatalf("nothing serves")
 	}
 }
