@@ -61,7 +61,7 @@ func TestNoAllocations(t *testing.T) {
 		if !p.Good() {
 			continue
 		}
-		if n := testing.AllocsPerRun(2, func() {
+		if n := testing.AllocsPerRun(20, func() {
 			if err := w.parse(p.Bytes, p.Version, p.From); err != nil {
 				t.Fatal(err)
 			}
@@ -70,10 +70,10 @@ func TestNoAllocations(t *testing.T) {
 		}
 		x := mustParse(t, p.Bytes, p.Version, p.From)
 		if x.Publish != nil {
-			if n := testing.AllocsPerRun(2, func() { _ = x.Publish.Append(dst, p.Version) }); n != 0 {
+			if n := testing.AllocsPerRun(20, func() { _ = x.Publish.Append(dst, p.Version) }); n != 0 {
 				t.Errorf("%s: %v allocations to encode", p.Name, n)
 			}
-			if n := testing.AllocsPerRun(2, func() {
+			if n := testing.AllocsPerRun(20, func() {
 				if _, err := w.publish.ParseHead(x.Header, p.Version, p.Bytes[x.Header.Len:]); err != nil {
 					t.Fatal(err)
 				}
