@@ -49,6 +49,7 @@ type driver struct {
 	pause   [2]bool            // the session does not want to be fed
 	waits   [2]bool            // bytes are kept, or reading stopped, for that
 	counted bool               // as connected
+	keeps   bool               // the client is charged with what the session keeps
 	over    bool
 }
 
@@ -103,6 +104,10 @@ func (d *driver) apply(l *local, input []byte) {
 	if fx.Ended {
 		d.end(fx.End)
 		return
+	}
+	if client := d.sides[mqtt.Client]; client != nil && (d.keeps || fx.Kept > 0) {
+		d.keeps = fx.Kept > 0
+		client.Keep(fx.Kept)
 	}
 	d.wakeAt(fx.Wake)
 	for side := range d.sides {

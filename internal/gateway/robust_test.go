@@ -130,6 +130,42 @@ func TestBufferBytes(t *testing.T) {
 	})
 }
 
+// Messages beyond what the broker takes are kept, and count as what their client
+// has us keep; so do the filters of requests that the broker does not answer.
+func TestKeptCounts(t *testing.T) {
+	overAll(t, func(t *testing.T, transport string) {
+		r, s := serveScript(t, transport, `{`+devRules+`}`)
+		c, up := r.open(t, s, "c1")
+		if n := r.g.Stats().BufferBytes; n != 0 {
+			t.Errorf("%d bytes are kept at first", n)
+		}
+		asks := testkit.Subscribe(mqtt.V311, 1, "dev/"+strings.Repeat("x", 900))
+		send(t, c, asks)
+		expect(t, "broker", up, asks)
+		testkit.Eventually(t, "a filter is kept", func() bool { return r.g.Stats().BufferBytes >= 900 })
+		send(t, up, testkit.Suback(mqtt.V311, 1, 0))
+		expect(t, "client", c, testkit.Suback(mqtt.V311, 1, 0))
+		testkit.Eventually(t, "nothing is kept", func() bool { return r.g.Stats().BufferBytes == 0 })
+
+		bounded := testkit.With(testkit.Prop32(mqtt.MaximumPacketSize, 65536), testkit.Prop16(mqtt.TopicAliasMaximum, 5))
+		connack := testkit.Connack(mqtt.V5, false, 0, testkit.With(testkit.Prop16(mqtt.ReceiveMaximum, 1), testkit.Prop32(mqtt.MaximumPacketSize, 65536)))
+		c5 := r.dialTCP()
+		send(t, c5, testkit.Connect(mqtt.V5, "c5", bounded))
+		up5 := s.accept()
+		expect(t, "broker", up5, testkit.Connect(mqtt.V5, "c5", bounded))
+		send(t, up5, connack)
+		expect(t, "client", c5, connack)
+		first, second := testkit.Publish(mqtt.V5, "dev/a", 2, 1, "x"), testkit.Publish(mqtt.V5, "dev/a", 2, 2, strings.Repeat("x", 20_000))
+		send(t, c5, first)
+		expect(t, "broker", up5, first)
+		send(t, c5, second)
+		testkit.Eventually(t, "a message is kept", func() bool { return r.g.Stats().BufferBytes >= 20_000 })
+		send(t, up5, testkit.Ack(mqtt.V5, mqtt.PUBREC, 1, byte(mqtt.UnspecifiedError)))
+		expect(t, "broker", up5, second)
+		testkit.Eventually(t, "nothing is kept", func() bool { return r.g.Stats().BufferBytes == 0 })
+	})
+}
+
 // A few that have us keep all of buffer-bytes hold up nobody's ordinary packets,
 // and not for long those that need more; in the end they go, and the audit says
 // why. Strangers alone cannot use it up.

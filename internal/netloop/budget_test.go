@@ -158,6 +158,54 @@ func TestVouch(t *testing.T) {
 	})
 }
 
+// What a handler keeps counts like what a connection holds: with it, nothing
+// more is read when the bytes are used up, and in the end it has to make room.
+func TestKeep(t *testing.T) {
+	both(t, func(t *testing.T, o Options) {
+		o.BufferBytes = 100_000
+		o.WriteStall = 500 * time.Millisecond
+		conns, closed := make(chan Conn, 8), make(chan error, 8)
+		e, addr := start(t, o, func(c Conn, _ netip.AddrPort) Handler {
+			c.Vouch()
+			conns <- c
+			return &handler{data: echo, closed: func(_ Conn, err error) { closed <- err }}
+		})
+		b := e.(interface{ left() [4]int64 })
+		keep := func(c Conn, n int) {
+			done := make(chan struct{})
+			c.Post(func() { c.Keep(n); close(done) })
+			<-done
+		}
+		dial(t, addr)
+		c := testkit.Receive(t, "one is open", conns)
+		for _, n := range []int{40_000, 30_000, 30_000, reserve, 0} {
+			keep(c, n)
+			want := [4]int64{}
+			if n > reserve {
+				want = [4]int64{int64(n - reserve), 1}
+			}
+			if got := e.Stats().BufferBytes; got != int64(n) || b.left() != want {
+				t.Errorf("%d bytes are kept, charged %v, want %d and %v", got, b.left(), n, want)
+			}
+		}
+		keep(c, 100_000+reserve)
+		dial(t, addr)
+		other := testkit.Receive(t, "another is open", conns)
+		keep(other, 1000)
+		for range 2 { // one may go on, and the other has room made
+			nc := dial(t, addr)
+			testkit.Receive(t, "one more is open", conns)
+			write(t, nc, frame(make([]byte, 40_000))[:39_000])
+		}
+		if err := testkit.Receive(t, "one is ended", closed); !errors.Is(err, ErrBufferBytes) {
+			t.Errorf("ended with %v, want %v", err, ErrBufferBytes)
+		}
+		keep(c, 5) // is gone
+		testkit.Eventually(t, "its bytes are given back", func() bool { return b.left()[0] < 100_000 })
+		keep(other, 0)
+	})
+}
+
 // Held bytes of all connections together stay within the budget, and come to
 // their right when there is room.
 func TestBufferBudget(t *testing.T) {

@@ -51,6 +51,7 @@ type buffers struct {
 	out   []byte
 	sent  int   // of out
 	stall int64 // when out must have moved; 0: out is empty
+	kept  int   // by the handler
 	account
 }
 
@@ -269,11 +270,34 @@ func (c *conn) Vouch() {
 
 // charge accounts for what is kept; bufs is not nil.
 func (c *conn) charge() {
-	c.l.e.charge(&c.bufs.account, cap(c.bufs.held)+cap(c.bufs.out), c.stranger(), c.l.now)
+	c.l.e.charge(&c.bufs.account, cap(c.bufs.held)+cap(c.bufs.out)+c.bufs.kept, c.stranger(), c.l.now)
 }
 
 // room is what is left of the reserve.
-func (c *conn) room() int { return reserve - len(c.held()) - c.pending() }
+func (c *conn) room() int {
+	if c.bufs == nil {
+		return reserve
+	}
+	return reserve - len(c.bufs.held) - c.pending() - c.bufs.kept
+}
+
+func (c *conn) Keep(n int) {
+	if c.state > stateOpen || c.bufs == nil && n == 0 {
+		return
+	}
+	if c.bufs == nil {
+		c.bufs = &buffers{}
+	}
+	c.setKept(n)
+	c.slim()
+}
+
+// setKept notes what the handler keeps; bufs is not nil.
+func (c *conn) setKept(n int) {
+	c.l.e.mem.Add(int64(n - c.bufs.kept))
+	c.bufs.kept = n
+	c.charge()
+}
 
 // starve stops reading until there is buffer budget.
 func (c *conn) starve() {
@@ -323,7 +347,7 @@ func (c *conn) keep(rest []byte) {
 
 // slim drops bufs when nothing waits any more.
 func (c *conn) slim() {
-	if len(c.bufs.held) == 0 && c.pending() == 0 {
+	if len(c.bufs.held) == 0 && c.pending() == 0 && c.bufs.kept == 0 {
 		c.dropBuffers()
 	}
 }
@@ -333,7 +357,7 @@ func (c *conn) dropBuffers() {
 	c.l.forget(c.bufs.held)
 	c.l.release(c.bufs.out)
 	c.bufs.held, c.bufs.out = nil, nil
-	c.charge()
+	c.setKept(0)
 	c.bufs = nil
 	c.l.e.favour.CompareAndSwap(c, nil)
 }
@@ -393,12 +417,13 @@ func (c *conn) Finish() {
 	}
 }
 
-// dropHeld drops what is held, which the handler may be looking at.
+// dropHeld drops what is held, which the handler may be looking at, and with it
+// what the handler keeps.
 func (c *conn) dropHeld() {
 	if c.bufs != nil {
 		c.l.forget(c.bufs.held)
 		c.bufs.held = nil
-		c.charge()
+		c.setKept(0)
 		c.slim()
 	}
 }

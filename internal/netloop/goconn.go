@@ -40,6 +40,7 @@ type gconn struct {
 	out    []byte
 	account
 	known   bool // dialled, or vouched for
+	kept    int  // by the handler
 	flight  int  // bytes being written
 	writing bool // a goroutine is at it
 	isHeld  bool // the handler knows that the engine does not read it
@@ -262,7 +263,19 @@ func (c *gconn) Write(b []byte) {
 
 // charge accounts for what is kept.
 func (c *gconn) charge() {
-	c.p.e.charge(&c.account, cap(c.held)+cap(c.out)+c.flight, !c.known, c.Now())
+	c.p.e.charge(&c.account, cap(c.held)+cap(c.out)+c.flight+c.kept, !c.known, c.Now())
+}
+
+func (c *gconn) Keep(n int) {
+	if c.state <= stateOpen && c.kept != n {
+		c.setKept(n)
+	}
+}
+
+func (c *gconn) setKept(n int) {
+	c.p.e.mem.Add(int64(n - c.kept))
+	c.kept = n
+	c.charge()
 }
 
 func (c *gconn) Vouch() {

@@ -18,7 +18,7 @@ func (c *gconn) readAll() {
 	for {
 		p.mu.Lock()
 		c.await()
-		state, stranger, room := c.state, !c.known, reserve-len(c.held)-c.Pending()
+		state, stranger, room := c.state, !c.known, reserve-len(c.held)-c.Pending()-c.kept
 		p.mu.Unlock()
 		if state != stateOpen {
 			break
@@ -154,6 +154,7 @@ func (c *gconn) Finish() {
 		return
 	}
 	c.h, c.state = nil, stateFinishing
+	c.setKept(0)
 	c.stopTimer()
 	_ = c.nc.SetDeadline(time.Now().Add(c.p.e.o.Linger))
 	c.wake.Broadcast()
@@ -194,7 +195,7 @@ func (c *gconn) close() {
 	}
 	c.p.e.mem.Add(-int64(cap(c.held) + cap(c.out)))
 	c.held, c.out = nil, nil
-	c.charge()
+	c.setKept(0)
 	c.p.e.favour.CompareAndSwap(c, nil)
 	c.p.e.open.Add(-1)
 	c.wake.Broadcast()

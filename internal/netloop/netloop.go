@@ -126,6 +126,9 @@ type Conn interface {
 	// it was dialled: all strangers together may have a quarter of
 	// Options.BufferBytes.
 	Vouch()
+	// Keep tells how many bytes the handler itself keeps for the connection, in
+	// place of what it told before. They count as what the connection keeps.
+	Keep(n int)
 	// Finish sends what is kept, then ends the connection so that the peer can
 	// read it (a close with unread input would reset it): bounded by
 	// Options.Linger. The handler is not called again.
@@ -169,7 +172,7 @@ type Stats struct {
 	AcceptErrors uint64        // accepts that failed
 	Panics       uint64        // recovered
 	Stalled      uint64        // ended by ErrStalled and ErrBufferBytes
-	BufferBytes  int64         // kept now, held and to be sent
+	BufferBytes  int64         // kept now: held, to be sent, and by handlers (Conn.Keep)
 	LongestTurn  time.Duration // of any loop; 0 under goroutines
 }
 

@@ -99,6 +99,7 @@ type Effects struct {
 	Wake     Time    // call Tick then at the latest; 0: not needed
 	Ended    bool
 	End      End
+	Kept     int  // bytes that the session keeps back for its client: what is parked, and filters that wait for answers
 	Owes     bool // call Sent as soon as the bytes for the broker are on their way; with Late
 
 	WantVerdicts bool // kept by Reset
@@ -110,7 +111,7 @@ func (e *Effects) Reset() {
 	e.Out[0], e.Out[1] = e.Out[0][:0], e.Out[1][:0]
 	e.Scratch, e.Verdicts, e.Events = e.Scratch[:0], e.Verdicts[:0], e.Events[:0]
 	e.Need, e.Ticket, e.Partial, e.Pause = NeedNone, 0, [2]bool{}, [2]bool{}
-	e.Wake, e.Ended, e.End, e.Owes = 0, false, End{}, false
+	e.Wake, e.Ended, e.End, e.Kept, e.Owes = 0, false, End{}, 0, false
 }
 
 // Bytes returns what is to be sent to a side: input is what Feed was given

@@ -316,4 +316,8 @@ func (s *Session) finish(fx *Effects) {
 	s.wakeEarlier()
 	fx.Wake = s.wake
 	fx.Owes = len(s.owed) > 0
+	fx.Kept = cap(s.parked)
+	if s.requests != nil {
+		fx.Kept += s.requests.bytes
+	}
 }
