@@ -430,7 +430,7 @@ func (c *conn) dropHeld() {
 
 // shutdown ends our side and waits for the peer to end its own.
 func (c *conn) shutdown() {
-	if err := unix.Shutdown(int(c.fd), unix.SHUT_WR); err != nil {
+	if err := shutdownWrite(c.fd); err != nil {
 		c.close()
 		return
 	}
@@ -468,7 +468,7 @@ func (c *conn) close() {
 		c.peer, p.peer = nil, nil
 		p.unpause(pausePeer)
 	}
-	_ = unix.Close(int(c.fd))
+	closeSocket(c.fd)
 	if c.flags&flagAccepted != 0 {
 		l.count.Add(-1)
 	}

@@ -13,27 +13,28 @@ func (c *conn) Dial(to netip.AddrPort, h Handler) (Conn, bool, error) {
 		return nil, false, ErrClosed
 	}
 	l := c.l
-	fd, sa, err := socket(to)
+	t := targetOf(to)
+	fd, err := t.socket()
 	if err != nil {
 		return nil, false, err
 	}
 	l.e.dialled.Add(1)
-	err = unix.Connect(fd, sa)
-	if errors.Is(err, unix.EINPROGRESS) {
+	errno := t.connect(fd)
+	if errno == unix.EINPROGRESS {
 		// To an address of this machine the handshake is done already, and a
 		// second call says so: that saves a wait and two system calls.
-		err = unix.Connect(fd, sa)
+		errno = t.connect(fd)
 	}
 	state := stateOpen
-	switch {
-	case err == nil, errors.Is(err, unix.EISCONN):
-	case errors.Is(err, unix.EALREADY), errors.Is(err, unix.EINPROGRESS):
+	switch errno {
+	case 0, unix.EISCONN:
+	case unix.EALREADY, unix.EINPROGRESS:
 		state = stateConnecting
 	default:
-		_ = unix.Close(fd)
-		return nil, false, err
+		closeSocket(fd)
+		return nil, false, errno
 	}
-	p := l.add(int32(fd), state)
+	p := l.add(fd, state)
 	p.h = h
 	p.flags |= flagKnown
 	p.peer, c.peer = c, p
@@ -54,26 +55,4 @@ func (c *conn) connected() {
 		c.stalled()
 		c.flush()
 	}
-}
-
-// socket makes a socket for an address, and its kernel form.
-func socket(to netip.AddrPort) (int, unix.Sockaddr, error) {
-	var sa unix.Sockaddr
-	family := unix.AF_INET
-	addr := to.Addr().Unmap()
-	if addr.Is4() {
-		sa = &unix.SockaddrInet4{Port: int(to.Port()), Addr: addr.As4()}
-	} else {
-		family = unix.AF_INET6
-		sa = &unix.SockaddrInet6{Port: int(to.Port()), Addr: addr.As16()}
-	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, nil, err
-	}
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	// The system's own times between probes: each call costs every connect.
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 60)
-	return fd, sa, nil
 }

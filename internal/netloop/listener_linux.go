@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -113,7 +112,7 @@ func (li *listener) accept() {
 		li.batch = 1
 	}
 	for range li.batch {
-		fd, sa, err := unix.Accept4(li.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, remote, err := accept4(li.fd)
 		switch {
 		case err == nil:
 		case errors.Is(err, unix.EAGAIN):
@@ -131,14 +130,13 @@ func (li *listener) accept() {
 			return
 		}
 		e.accepted.Add(1)
-		remote := addrPort(sa)
 		to := e.idlest()
 		to.count.Add(1)
 		if to == li.l {
-			to.open(int32(fd), remote, li.opened)
-		} else if !to.post(func() { to.open(int32(fd), remote, li.opened) }) {
+			to.open(fd, remote, li.opened)
+		} else if !to.post(func() { to.open(fd, remote, li.opened) }) {
 			to.count.Add(-1)
-			_ = unix.Close(fd)
+			closeSocket(fd)
 		}
 	}
 	li.full = li.l.turns
@@ -152,8 +150,8 @@ func (li *listener) turnAway() {
 	}
 	_ = unix.Close(li.reserve)
 	li.reserve = -1
-	if fd, _, err := unix.Accept4(li.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC); err == nil {
-		_ = unix.Close(fd)
+	if fd, _, err := accept4(li.fd); err == nil {
+		closeSocket(fd)
 	}
 	li.takeReserve()
 }
@@ -215,14 +213,4 @@ func (li *listener) release() {
 		_ = unix.Close(li.fd)
 		close(li.gone)
 	})
-}
-
-func addrPort(sa unix.Sockaddr) netip.AddrPort {
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
-	}
-	return netip.AddrPort{}
 }
