@@ -25,7 +25,7 @@ func both(t *testing.T, f func(t *testing.T, o Options)) {
 		})
 	}
 	if haveLoops {
-		run("loops", Options{IO: "loops", Loops: 2})
+		run("loops", Options{IO: "loops", Loops: 2, nearby: -1})
 		run("one loop", Options{IO: "loops", Loops: 1})
 	}
 	run("goroutines", Options{IO: "goroutines"})

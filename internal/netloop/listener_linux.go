@@ -17,8 +17,8 @@ const acceptBatch = 32
 // of descriptors or memory: the next one would fail too.
 const acceptPause = 100 * time.Millisecond
 
-// listener accepts on one loop and gives each connection to the loop that has
-// the fewest.
+// listener accepts on one loop and shares the connections out among all; see
+// loops.place.
 type listener struct {
 	// Fixed after newListener.
 	l      *loop
@@ -130,7 +130,7 @@ func (li *listener) accept() {
 			return
 		}
 		e.accepted.Add(1)
-		to := e.idlest()
+		to := e.place(li.l)
 		to.count.Add(1)
 		if to == li.l {
 			to.open(fd, remote, li.opened)

@@ -111,6 +111,35 @@ func collect() error {
 	return e.Close()
 }
 
+// The loop that accepts keeps the first connections; then the one with the
+// fewest gets the next.
+func TestPlace(t *testing.T) {
+	for _, tt := range []struct {
+		nearby int64
+		counts []int64 // of the loops before, the first is the one that accepts
+		want   int
+	}{
+		{16, []int64{0, 0, 0}, 0},
+		{16, []int64{16, 0, 0}, 0},
+		{16, []int64{17, 0, 0}, 1},
+		{16, []int64{17, 1, 0}, 2},
+		{16, []int64{17, 1, 1}, 0},
+		{16, []int64{1000, 984, 983}, 2},
+		{-1, []int64{0, 0, 0}, 0},
+		{-1, []int64{1, 1, 0}, 2},
+	} {
+		e := &loops{o: Options{nearby: tt.nearby}}
+		for _, n := range tt.counts {
+			l := &loop{}
+			l.count.Store(n)
+			e.loops = append(e.loops, l)
+		}
+		if got := slices.Index(e.loops, e.place(e.loops[0])); got != tt.want {
+			t.Errorf("nearby %d, connections %v: got loop %d, want %d", tt.nearby, tt.counts, got, tt.want)
+		}
+	}
+}
+
 // An idle loop is left alone: without the ordinary wait the runtime's monitor
 // would interrupt it every 10 ms.
 func TestIdle(t *testing.T) { inChild(t, "idle", "GODEBUG=") }

@@ -55,12 +55,15 @@ func newLoops(o Options) (Engine, error) {
 // clock is the engine's time; see Conn.Now.
 func (e *loops) clock() int64 { return int64(time.Since(e.start)) + 1 }
 
-// idlest is the loop with the fewest connections.
-func (e *loops) idlest() *loop {
-	best := e.loops[0]
-	for _, l := range e.loops[1:] {
-		if l.count.Load() < best.count.Load() {
-			best = l
+// place is the loop for a connection that was accepted on own: the one with the
+// fewest connections, unless own has hardly more. A few connections keep one
+// loop busy, with one wait for many events; they are not worth a hand-over and
+// a second loop that wakes for each of them.
+func (e *loops) place(own *loop) *loop {
+	best, least := own, own.count.Load()-e.o.nearby
+	for _, l := range e.loops {
+		if n := l.count.Load(); n < least {
+			best, least = l, n
 		}
 	}
 	return best

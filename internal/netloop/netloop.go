@@ -198,9 +198,16 @@ type Options struct {
 	Local func() any
 	// Log gets accept errors and panics; nil: nothing is logged.
 	Log *slog.Logger
+
+	// nearby is how many more connections than the others the loop that accepts
+	// may have; 0: 16. Tests set -1, so that few connections use all loops.
+	nearby int64
 }
 
 func (o *Options) defaults() {
+	if o.nearby == 0 {
+		o.nearby = 16
+	}
 	if o.WriteStall <= 0 {
 		o.WriteStall = 30 * time.Second
 	}
