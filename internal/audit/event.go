@@ -57,7 +57,7 @@ type Event struct {
 	PayloadBytes  *int      `json:"payload_bytes,omitempty"`
 	PacketBytes   int       `json:"packet_bytes,omitempty"` // of a packet that was too large to be read
 	Count         uint64    `json:"count,omitempty"`        // so many like an earlier one of the connection were not written
-	DurationUS    int64     `json:"duration_us,omitempty"`
+	DurationUS    int64     `json:"duration_us,omitempty"`  // of a CONNECT: until it was known who the client is
 	// mqtt,disconnect
 	EndedBy       string  `json:"ended_by,omitempty"`  // client|broker|policy|gateway
 	Code          string  `json:"code,omitempty"`      // 0x8D
@@ -102,7 +102,7 @@ func (c *Conn) event(
 	out := Event{
 		Time: now.UTC(), Tags: tags(e.Kind, e.Reason), Decision: e.Decision.String(), Reason: e.Reason.Tag(),
 		Door: c.Door.String(), Listener: c.Listener, Connection: c.ID, CorrelationID: c.CorrelationID,
-		Count: e.Count, repeat: e.Repeat,
+		Count: e.Count, DurationUS: int64(e.Waited / (session.Second / 1e6)), repeat: e.Repeat,
 	}
 	out.Event = strings.Join(out.Tags, ",")
 	if c.Addr.IsValid() {

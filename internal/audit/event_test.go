@@ -81,6 +81,7 @@ func kinds(t *testing.T) []named {
 	add("blocked connect", gateway, nil, with(connect, func(e *session.Event) {
 		e.Kind, e.Decision = session.KindBlocked, session.DecisionClose
 		e.Reason, e.Rule = policy.ReasonBadCredentials, policy.RuleProviders
+		e.Waited = 41_250_999 // ns
 	}))
 	add("blocked will", gateway, verified, with(publish, func(e *session.Event) {
 		e.Will = true

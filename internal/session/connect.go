@@ -48,6 +48,8 @@ type start struct {
 	lowered   bool   // below what the client asked for
 	aliasMax  uint16 // as sent upstream: what the broker may use
 	keepAlive uint16 // what we cap it to; 0: not at all
+	asked     Time   // when it was asked who it is
+	waited    Time   // for the answer
 }
 
 // connect takes a whole CONNECT: the checks that need nobody else, then the
@@ -83,7 +85,7 @@ func (s *Session) connect(h mqtt.Header, body, b []byte, pos int, fx *Effects) i
 			return s.refused(h, pos, r, rule, fx)
 		}
 	}
-	s.state, s.deadline = stateVerify, 0
+	s.state, s.deadline, st.asked = stateVerify, 0, s.now
 	s.ticket++
 	fx.Need, fx.Ticket = NeedVerify, s.ticket
 	s.schedule()
@@ -168,10 +170,12 @@ func (s *Session) blocksConnect(r policy.Reason, rule policy.RuleRef, fx *Effect
 // that is decided.
 func (s *Session) connectEvent(k Kind, d Decision, r policy.Reason, rule policy.RuleRef, fx *Effects) {
 	e := Event{Kind: k, Decision: d, Reason: r, Rule: rule, Packet: mqtt.CONNECT, From: mqtt.Client}
-	if st := s.start; st != nil && st.aboutWill {
-		w := &st.c.Will
-		e.Will = true
-		e.Topic, e.QoS, e.Retain, e.PayloadBytes = w.Topic, w.QoS, w.Retain, len(w.Payload)
+	if st := s.start; st != nil {
+		e.Waited = st.waited
+		if w := &st.c.Will; st.aboutWill {
+			e.Will = true
+			e.Topic, e.QoS, e.Retain, e.PayloadBytes = w.Topic, w.QoS, w.Retain, len(w.Payload)
+		}
 	}
 	s.event(fx, e)
 }
@@ -205,6 +209,7 @@ func (s *Session) admit(a Admission, fx *Effects) {
 	s.info.Password = nil
 	s.heard = s.now // until now we did not read
 	st := s.start
+	st.waited = s.now - st.asked
 	if a.Subject == nil {
 		s.refused(st.h, st.pos, a.Reason, a.Rule, fx)
 		return

@@ -48,6 +48,7 @@ type rig struct {
 	pending   [2][]byte
 	paused    [2]bool
 	dialFails bool
+	verifies  session.Time       // how long the answer of Admit takes
 	refuse    *session.Admission // what Admit gets instead of a subject
 
 	// What came out since take.
@@ -114,6 +115,7 @@ func (r *rig) call(input []byte, from mqtt.Side, f func()) {
 		if a.Subject = r.subject(); r.refuse != nil {
 			a = *r.refuse
 		}
+		r.now += r.verifies
 		r.call(nil, from, func() { r.s.Admit(r.now, ticket+1, session.Admission{}, &r.fx) }) // a stale answer
 		r.call(nil, from, func() { r.s.Admit(r.now, ticket, a, &r.fx) })
 	case session.NeedDial:

@@ -40,7 +40,8 @@ type Event struct {
 	QoS          byte
 	Retain       bool
 	PayloadBytes int
-	PacketBytes  int // of a packet that was too large to be read: the whole of it
+	PacketBytes  int  // of a packet that was too large to be read: the whole of it
+	Waited       Time // of a CONNECT: for the answer of Admit
 	// Repeat: what stays the same of it was reported in this minute, a refusal
 	// several times, and it is counted: who keeps a record can leave it out. A
 	// later event has the Count, and no topic or filters: so many were repeats.

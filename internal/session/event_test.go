@@ -229,6 +229,35 @@ func TestWillIsNamed(t *testing.T) {
 	}
 }
 
+// TestConnectTellsHowLongItWaited: each event about a CONNECT has the time that
+// the answer about the client took, others have none.
+func TestConnectTellsHowLongItWaited(t *testing.T) {
+	const waits = 250 * session.Second / 1000
+	for name, c := range map[string]struct {
+		refuse   *session.Admission
+		verifies session.Time
+		want     string
+	}{
+		"admitted": {nil, waits, "will-removed 250 connect,success 250 disconnect 0 "},
+		"refused":  {&session.Admission{Reason: policy.ReasonBadCredentials, Rule: policy.RuleProviders}, waits, "blocked,auth-failed 250 "},
+		"known":    {nil, 0, "will-removed 0 connect,success 0 disconnect 0 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, policy.DoorGateway, engineOf(t, `{"acl": {"on-denied-will": "remove", "rules": []}}`))
+			r.refuse, r.verifies = c.refuse, c.verifies
+			got := ""
+			r.seen = func(e *session.Event) { got += fmt.Sprintf("%s %d ", tags(e), e.Waited/(session.Second/1000)) }
+			r.feed(mqtt.Client, testkit.Connect(mqtt.V5, "c1", testkit.Will("secret/w", "gone", 1, false)))
+			r.wait(session.Second)
+			r.feed(mqtt.Broker, testkit.Connack(mqtt.V5, false, 0))
+			r.feed(mqtt.Client, testkit.Disconnect(mqtt.V5, 0))
+			if got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
 // TestRemovedSubscriptionsNameTheirRules changes the policy under several.
 func TestRemovedSubscriptionsNameTheirRules(t *testing.T) {
 	r := openRig(t, policy.DoorGateway, mqtt.V5, `{`+plainRules+`}`)

@@ -171,8 +171,8 @@ func (s *Session) connack(h mqtt.Header, body, b []byte, pos int, fx *Effects) i
 	// Everything that the merge reads is s.start's, which ends here.
 	changed := s.set.Can.Rewrite && s.mergeConnack(&c)
 	if c.Code == 0 {
+		s.connectEvent(KindConnected, DecisionAllow, policy.ReasonNone, policy.RuleNone, fx)
 		s.opened(&c)
-		s.event(fx, Event{Kind: KindConnected, Decision: DecisionAllow, Rule: policy.RuleNone, Packet: mqtt.CONNECT, From: mqtt.Client})
 	}
 	if changed {
 		s.ownNow(fx, mqtt.Client, c.Append(fx.Scratch, s.version))
