@@ -118,11 +118,15 @@ func newRepeats() *repeats { return &repeats{last: map[repeat]time.Time{}} }
 // repeated reports whether this refusal of this identity was audited less than
 // a minute ago.
 func (ws *webSocket) repeated(a *Agent, e *session.Event, now time.Time) bool {
-	info := ws.sess.Connect()
-	if info == nil {
+	k := repeat{addr: ws.addr, reason: e.Reason, rule: e.Rule}
+	if s := ws.sess.Subject(); s != nil {
+		k.user, k.client = s.Identity().Username, s.Identity().ClientID
+	} else if c := ws.sess.Connect(); c != nil {
+		k.user, k.client = c.Username, c.ClientID
+	} else {
 		return false
 	}
-	return a.repeats.again(repeat{info.Username, info.ClientID, ws.addr, e.Reason, e.Rule}, now)
+	return a.repeats.again(k, now)
 }
 
 func (r *repeats) again(k repeat, now time.Time) bool {

@@ -9,11 +9,11 @@ import (
 // was ended there for it, which nobody tells: it is ended here, too. The caller
 // holds mu.
 func (ws *webSocket) connected(a *Agent) {
-	i := ws.sess.Connect()
-	if i == nil {
+	s := ws.sess.Subject()
+	if s == nil {
 		return
 	}
-	if older := a.table.connect(ws, i.ClientID); older != nil && older != ws {
+	if older := a.table.connect(ws, s.Identity().ClientID); older != nil && older != ws {
 		a.checks.Go(func() { older.guarded(a, func() { older.takenOver(a) }) }) // never under two locks
 	}
 }

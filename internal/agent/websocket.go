@@ -431,8 +431,8 @@ func (ws *webSocket) due(a *Agent, now session.Time, fx *session.Effects) {
 		}
 	}
 	silence := maxSilence
-	if i := ws.sess.Connect(); i != nil && i.KeepAlive != 0 {
-		silence = min(silence, session.Time(i.KeepAlive)*session.Second*3/2+silenceExtra)
+	if k := ws.sess.KeepAlive(); k != 0 {
+		silence = min(silence, session.Time(k)*session.Second*3/2+silenceExtra)
 	}
 	if now-ws.seen <= silence {
 		return

@@ -252,7 +252,7 @@ func TestPanic(t *testing.T) {
 		well, wellUp := r.open(t, s, "well")
 		ill, illUp := r.open(t, s, "ill")
 		r.drivers(func(d *driver) {
-			if d.s.Connect().ClientID == "ill" {
+			if d.s.Subject().Identity().ClientID == "ill" {
 				d.sides[mqtt.Client].Post(func() { panic("a bug") })
 			}
 		})

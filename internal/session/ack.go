@@ -48,10 +48,10 @@ func (s *Session) brokerAck(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 		return s.malformed(mqtt.Broker, h, b, pos, err, fx)
 	}
 	if h.Type == mqtt.PUBREL {
-		if s.filtered.get(a.PacketID) == nil {
+		if s.few().filtered.get(a.PacketID) == nil {
 			return s.pass(mqtt.Broker, h, b, pos, fx)
 		}
-		s.filtered.remove(a.PacketID)
+		s.seldom.filtered.remove(a.PacketID)
 		s.tally(mqtt.Broker, h)
 		s.reply(mqtt.Broker, reply{typ: mqtt.PUBCOMP, id: a.PacketID}, fx)
 		return h.Size()
@@ -149,7 +149,7 @@ func (s *Session) authPacket(from mqtt.Side, h mqtt.Header, body, b []byte, pos 
 	if err := d.Parse(h, s.version, from, body); err != nil {
 		return s.malformed(from, h, b, pos, err, fx)
 	}
-	if d.HasAuthMethod && string(d.AuthMethod) != s.info.AuthMethod { // [MQTT-4.12.0-5]
+	if d.HasAuthMethod && string(d.AuthMethod) != s.few().authMethod { // [MQTT-4.12.0-5]
 		return s.misplaced(from, h, b, pos, fx)
 	}
 	if s.state == stateConnack {

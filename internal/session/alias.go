@@ -41,7 +41,7 @@ func (s *Session) resolve(from mqtt.Side, p *mqtt.Publish) ([]byte, mqtt.ReasonC
 		if p.TopicAlias > s.aliasMax[from] { // [MQTT-3.3.2-9]
 			return nil, mqtt.TopicAliasInvalid
 		}
-		a := &made(&s.alias)[from]
+		a := &s.rare().alias[from]
 		i := int(p.TopicAlias) - 1
 		switch {
 		case len(topic) > 0:
@@ -73,7 +73,7 @@ func (s *Session) plain(from mqtt.Side, p *mqtt.Publish) bool {
 	if p.TopicAlias == 0 || len(p.Topic) > 0 {
 		return true
 	}
-	a := &s.alias[from]
+	a := &s.seldom.alias[from]
 	i := int(p.TopicAlias) - 1
 	return i < len(a.told) && a.told[i] != nil && bytes.Equal(a.told[i], a.means[i])
 }
@@ -83,7 +83,7 @@ func (s *Session) tell(from mqtt.Side, p *mqtt.Publish) {
 	if p.TopicAlias == 0 {
 		return
 	}
-	a := &s.alias[from]
+	a := &s.seldom.alias[from]
 	i := int(p.TopicAlias) - 1
 	if i >= len(a.told) {
 		a.told = append(a.told, make([][]byte, len(a.means)-len(a.told))...)
@@ -97,8 +97,9 @@ func (s *Session) tell(from mqtt.Side, p *mqtt.Publish) {
 // a frame for one refused packet in it, and with it an alias that an allowed
 // packet told: then nobody knows what the receiver knows.
 func (s *Session) settleAliases() {
-	if s.dropped && s.aliased && !s.set.Can.Reply && s.alias != nil {
-		s.alias[mqtt.Client].told, s.alias[mqtt.Broker].told = nil, nil
+	if s.dropped && s.aliased && !s.set.Can.Reply && s.seldom != nil {
+		a := &s.seldom.alias
+		a[mqtt.Client].told, a[mqtt.Broker].told = nil, nil
 	}
 	s.dropped, s.aliased = false, false
 }

@@ -34,12 +34,14 @@ type Admission struct {
 	Detected bool
 }
 
-// start is a CONNECT on its way, until CONNACK has passed.
+// start is a CONNECT on its way, until CONNACK has passed. Of one that comes to
+// nothing info stays.
 type start struct {
 	h         mqtt.Header
 	pos       int    // where it began in its Feed's input
 	raw       []byte // its body
 	c         mqtt.Connect
+	info      ConnectInfo
 	will      policy.Verdict
 	aboutWill bool // what is being decided is the will
 	detected  bool // admitted although it would have been refused
@@ -72,12 +74,14 @@ func (s *Session) connect(h mqtt.Header, body, b []byte, pos int, fx *Effects) i
 	}
 	s.tally(mqtt.Client, h)
 	s.version, s.start = c.Version, st
-	s.info = &ConnectInfo{
+	st.info = ConnectInfo{
 		Version: c.Version, ClientID: string(c.ClientID), CleanStart: c.CleanStart, KeepAlive: c.KeepAlive,
 		Username: string(c.Username), HasUsername: c.HasUsername,
 		Password: c.Password, HasPassword: c.HasPassword, AuthMethod: string(c.AuthMethod),
 	}
-	s.auth = c.HasAuthMethod
+	if s.auth = c.HasAuthMethod; s.auth {
+		s.rare().authMethod = st.info.AuthMethod
+	}
 	s.expires = c.SessionExpiry == 0
 	s.keepAlive, s.keepAliveUp = c.KeepAlive, c.KeepAlive
 	if r, rule := s.connectLimits(c); r != policy.ReasonNone {
@@ -138,7 +142,8 @@ func (s *Session) connectLimits(c *mqtt.Connect) (policy.Reason, policy.RuleRef)
 		return policy.ReasonClientID, policy.RuleEmptyClientID
 	}
 	if s.set.Can.Rewrite {
-		s.info.ClientID, s.info.Assigned = s.assign(cfg.Auth.ClientIDTemplate), true
+		info := &s.start.info
+		info.ClientID, info.Assigned = s.assign(cfg.Auth.ClientIDTemplate), true
 	}
 	return policy.ReasonNone, policy.RuleNone
 }
@@ -148,7 +153,7 @@ func (s *Session) assign(template string) string {
 	if template == "" {
 		return "gw-" + s.set.NewID()
 	}
-	id := strings.ReplaceAll(template, "%u", s.info.Username)
+	id := strings.ReplaceAll(template, "%u", s.start.info.Username)
 	if cut, open := strings.CutSuffix(id, "*"); open && strings.HasSuffix(template, "*") {
 		id = cut + s.set.NewID()
 	}
@@ -206,10 +211,9 @@ func (s *Session) Admit(now Time, ticket uint32, a Admission, fx *Effects) {
 }
 
 func (s *Session) admit(a Admission, fx *Effects) {
-	s.info.Password = nil
-	s.heard = s.now // until now we did not read
 	st := s.start
-	st.waited = s.now - st.asked
+	st.info.Password, st.waited = nil, s.now-st.asked
+	s.heard = s.now // until now we did not read
 	if a.Subject == nil {
 		s.refused(st.h, st.pos, a.Reason, a.Rule, fx)
 		return

@@ -50,8 +50,8 @@ func (s *Session) deliver(h mqtt.Header, b []byte, pos int, fx *Effects) int {
 		skip = h.Len + n
 		s.ownNow(fx, mqtt.Client, q.AppendHead(fx.Scratch, s.version, h.Length-n))
 	}
-	if p.QoS == 2 && s.filtered.get(p.PacketID) != nil {
-		s.filtered.remove(p.PacketID) // the broker dealt the id anew
+	if p.QoS == 2 {
+		s.few().filtered.remove(p.PacketID) // the broker dealt the id anew
 	}
 	if p.QoS > 0 {
 		s.delivered(p.QoS)
@@ -93,7 +93,7 @@ func (s *Session) accept(p *mqtt.Publish) reply {
 	// A DUP may be one that the client had before a cut: then it is the client
 	// that completes the exchange.
 	if p.QoS == 2 && !p.Dup {
-		made(&s.filtered).put(p.PacketID, stageOurs, false)
+		made(&s.rare().filtered).put(p.PacketID, stageOurs, false)
 	}
 	return ackOf(p, mqtt.Success)
 }

@@ -73,6 +73,9 @@ func newRig(t testing.TB, door policy.Door, engine *policy.Engine) *rig {
 }
 
 func (r *rig) subject() *policy.Subject {
+	if s := r.s.Subject(); s != nil {
+		return r.engine.Bind(*s.Identity())
+	}
 	c := r.s.Connect()
 	return r.engine.Bind(policy.Identity{
 		Username: c.Username, Anonymous: !c.HasUsername, ClientID: c.ClientID,

@@ -104,7 +104,7 @@ func (s *Session) Lost(now Time, side mqtt.Side, fx *Effects) {
 	switch {
 	case s.state == stateEnded:
 	case s.state == stateClosing:
-		s.finishEnd(*s.end, fx)
+		s.finishEnd(s.seldom.end, fx)
 	case side == mqtt.Client:
 		s.ending(End{Cause: CauseClientLost}, fx)
 	case s.state == stateConnack || s.state == stateDial:
@@ -129,7 +129,7 @@ func (s *Session) ending(e End, fx *Effects) {
 		}
 	}
 	if s.will && s.quenches(e.Cause) && s.midPacket(mqtt.Broker) {
-		s.state, s.end = stateClosing, &e
+		s.state, s.rare().end = stateClosing, e
 		s.deadline = s.now + closingTime
 		s.schedule()
 		return
@@ -162,8 +162,11 @@ func (s *Session) finishEnd(e End, fx *Effects) {
 		})
 	}
 	// A driver may keep the session for its counters and identity.
-	s.start, s.alias, s.ex, s.filtered, s.requests, s.held, s.queue, s.repeats = nil, nil, nil, nil, nil, nil, nil, nil
-	s.owed, s.parked, s.turns, s.half, s.wake, s.deadline, s.end = nil, nil, nil, [2]half{}, 0, 0, nil
+	if s.start != nil {
+		*s.start = start{info: s.start.info}
+	}
+	s.ex, s.requests, s.held, s.seldom = nil, nil, nil, nil
+	s.half, s.wake, s.deadline = [2]half{}, 0, 0
 }
 
 // farewell tells the client why, where its version has a packet for it and its
@@ -181,7 +184,7 @@ func (s *Session) farewell(e End, fx *Effects) {
 		// [MQTT-3.14.0-1]: only after CONNACK 0.
 		d := mqtt.Disconnect{Code: e.Code, Form: 1}
 		s.ownNow(fx, mqtt.Client, d.Append(fx.Scratch, mqtt.DISCONNECT, s.version))
-	case !s.connected && s.info != nil || e.Reason == policy.ReasonVersion:
+	case !s.connected && s.start != nil || e.Reason == policy.ReasonVersion:
 		if c := (mqtt.Connack{Code: s.connackCode(e)}); c.Code != 0 {
 			s.ownNow(fx, mqtt.Client, c.Append(fx.Scratch, s.version))
 		}

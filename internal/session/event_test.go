@@ -43,9 +43,9 @@ func TestRepeatsAreCounted(t *testing.T) {
 	}
 	flood := func(n int) {
 		for range n {
-			r.feed(mqtt.Client, testkit.Publish(r.s.Connect().Version, "dev/1", 1, 7, ""))
+			r.feed(mqtt.Client, testkit.Publish(r.s.Subject().Identity().Version, "dev/1", 1, 7, ""))
 			collect()
-			r.feed(mqtt.Broker, testkit.Publish(r.s.Connect().Version, "secret/1", 0, 0, ""))
+			r.feed(mqtt.Broker, testkit.Publish(r.s.Subject().Identity().Version, "secret/1", 0, 0, ""))
 			collect()
 		}
 	}

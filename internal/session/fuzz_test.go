@@ -181,8 +181,10 @@ func FuzzFeed(f *testing.F) {
 		}
 		see := func(to mqtt.Side, b []byte) {
 			// The broker learns the version from CONNECT, the client knows it.
-			if c := r.s.Connect(); to == mqtt.Client && c != nil {
+			if c, s := r.s.Connect(), r.s.Subject(); to == mqtt.Client && c != nil {
 				ends[to].v = c.Version
+			} else if to == mqtt.Client && s != nil {
+				ends[to].v = s.Identity().Version
 			} else if to == mqtt.Client {
 				return // CONNACK to a version that is not spoken
 			}
@@ -205,7 +207,7 @@ func FuzzFeed(f *testing.F) {
 				}
 			default:
 				side := mqtt.Side(op % opCount)
-				if side == mqtt.Broker && (r.s.Connect() == nil || door == policy.DoorGateway && r.s.Subject() == nil) {
+				if side == mqtt.Broker && (r.s.Connect() == nil && r.s.Subject() == nil || door == policy.DoorGateway && r.s.Subject() == nil) {
 					continue // there is no broker yet
 				}
 				if door == policy.DoorGateway {

@@ -48,7 +48,7 @@ func (s *Session) due(fx *Effects) {
 		return
 	case stateClosing:
 		if s.now >= s.deadline {
-			s.finishEnd(*s.end, fx)
+			s.finishEnd(s.seldom.end, fx)
 		}
 		return
 	case stateConnack:
@@ -73,7 +73,7 @@ func (s *Session) due(fx *Effects) {
 		s.ending(End{Cause: CauseKeepAlive}, fx)
 		return
 	}
-	if s.hold[mqtt.Client] == holdPacketID && s.now >= s.heldSince+ownRequestTime && s.stillHeld(mqtt.Client) {
+	if s.hold[mqtt.Client] == holdPacketID && s.now >= s.few().heldSince+ownRequestTime && s.stillHeld(mqtt.Client) {
 		s.ending(End{Cause: CauseBrokerFault}, fx)
 		return
 	}
@@ -83,8 +83,9 @@ func (s *Session) due(fx *Effects) {
 	}
 	if at := s.pingAt(); at > 0 && s.now >= at {
 		s.ownNow(fx, mqtt.Broker, mqtt.AppendPing(fx.Scratch, mqtt.PINGREQ))
-		if s.ownPings++; s.pinged == 0 {
-			s.pinged = s.now
+		r := s.rare()
+		if r.ownPings++; r.pinged == 0 {
+			r.pinged = s.now
 		}
 	}
 }
@@ -107,7 +108,7 @@ func (s *Session) silentAt() Time {
 // in time. It must when we answered or dropped what the client sent, or do not
 // read what it sends.
 func (s *Session) pingAt() Time {
-	if s.keepAliveUp == 0 || !s.set.Can.Reply || s.state != stateOpen || s.set.detect || s.ownPings == 0xFF ||
+	if s.keepAliveUp == 0 || !s.set.Can.Reply || s.state != stateOpen || s.set.detect || s.few().ownPings == 0xFF ||
 		s.midPacket(mqtt.Broker) {
 		return 0
 	}
@@ -120,10 +121,11 @@ func (s *Session) pingAt() Time {
 // deadAt is when a broker that answers no PINGREQ and sends nothing else is
 // taken for lost.
 func (s *Session) deadAt() Time {
-	if s.pinged == 0 {
+	pinged := s.few().pinged
+	if pinged == 0 {
 		return 0
 	}
-	return max(s.pinged, s.heardDown) + max(Time(s.keepAliveUp)*Second, leastPatience)
+	return max(pinged, s.heardDown) + max(Time(s.keepAliveUp)*Second, leastPatience)
 }
 
 // schedule sets when Tick is due next.
@@ -134,7 +136,7 @@ func (s *Session) schedule() {
 		s.earlier(s.pingAt())
 		s.earlier(s.deadAt())
 		if s.hold[mqtt.Client] == holdPacketID {
-			s.earlier(s.heldSince + ownRequestTime)
+			s.earlier(s.few().heldSince + ownRequestTime)
 		}
 		if s.set.detect {
 			s.wake = 0
@@ -158,7 +160,7 @@ func (s *Session) wakeEarlier() {
 	if s.heard > s.sentUp || s.hold[mqtt.Client] != holdNone || s.driverHolds {
 		s.earlier(s.pingAt())
 		if s.hold[mqtt.Client] == holdPacketID {
-			s.earlier(s.heldSince + ownRequestTime)
+			s.earlier(s.few().heldSince + ownRequestTime)
 		}
 	}
 }

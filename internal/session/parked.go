@@ -22,7 +22,7 @@ func (s *Session) full() bool {
 // so.
 func (s *Session) park(m *message, fx *Effects) int {
 	size := m.h.Size() + len(m.topic)
-	if len(s.parked)+size > maxParked {
+	if len(s.few().parked)+size > maxParked {
 		return s.publishDenied(m, policy.Verdict{Reason: policy.ReasonLimit, Rule: policy.RuleReceiveMaximum}, fx)
 	}
 	if len(m.b)-m.pos < m.h.Size() {
@@ -32,8 +32,9 @@ func (s *Session) park(m *message, fx *Effects) int {
 	p.Topic = m.topic
 	p.TopicAlias, p.Properties = 0, p.Properties.AppendWithout(nil, mqtt.TopicAlias)
 	body := m.h.Length - m.head
-	s.parked = p.AppendHead(s.parked, s.version, body)
-	s.parked = append(s.parked, m.b[m.pos+m.h.Size()-body:m.pos+m.h.Size()]...)
+	r := s.rare()
+	r.parked = p.AppendHead(r.parked, s.version, body)
+	r.parked = append(r.parked, m.b[m.pos+m.h.Size()-body:m.pos+m.h.Size()]...)
 	s.ex.put(p.PacketID, stageParked, false)
 	return m.h.Size()
 }
@@ -44,12 +45,12 @@ func (s *Session) unpark(fx *Effects) {
 	if s.state != stateOpen || s.half[mqtt.Client].left > 0 {
 		return
 	}
-	for len(s.parked) > 0 && !s.full() {
-		h, err := mqtt.ParseHeader(s.parked, s.version, mqtt.Client)
+	for r := s.seldom; len(r.parked) > 0 && !s.full(); {
+		h, err := mqtt.ParseHeader(r.parked, s.version, mqtt.Client)
 		if err != nil {
 			panic("session: a parked message does not parse: " + err.Error())
 		}
-		b := s.parked[:h.Size()]
+		b := r.parked[:h.Size()]
 		var p mqtt.Publish
 		if _, err := p.ParseHead(h, s.version, b[h.Len:]); err != nil {
 			panic("session: a parked message does not parse: " + err.Error())
@@ -66,8 +67,8 @@ func (s *Session) unpark(fx *Effects) {
 			return
 		}
 		// Events of this call hold topics in what was sent: it is left alone.
-		if s.parked = s.parked[h.Size():]; len(s.parked) == 0 {
-			s.parked = nil
+		if r.parked = r.parked[h.Size():]; len(r.parked) == 0 {
+			r.parked = nil
 		}
 	}
 }

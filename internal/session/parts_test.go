@@ -5,13 +5,33 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"reflect"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
+
+// TestMain also sees that no test had anything written where many read.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if !reflect.DeepEqual(nothing, seldom{}) {
+		fmt.Fprintf(os.Stderr, "FAIL: written to what is shared: %+v\n", nothing)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// TestSessionIsSmall: there is one for each client, of which most are idle.
+func TestSessionIsSmall(t *testing.T) {
+	if size := unsafe.Sizeof(Session{}); size > 240 {
+		t.Errorf("%d bytes; what few sessions need belongs into seldom", size)
+	}
+}
 
 // TestEmptyExchanges asks tables of nothing.
 func TestEmptyExchanges(t *testing.T) {

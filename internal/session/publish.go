@@ -192,7 +192,7 @@ func (s *Session) publishAllowed(m *message, v policy.Verdict, fx *Effects) int 
 	n := s.passBody(mqtt.Client, m.h, m.b, m.pos, skip, fx)
 	if then.typ != 0 {
 		if s.half[mqtt.Client].left > 0 {
-			s.half[mqtt.Client].then = then
+			s.rare().then[mqtt.Client] = then
 		} else {
 			s.reply(mqtt.Client, then, fx)
 		}
@@ -284,7 +284,7 @@ func (s *Session) enter(p *mqtt.Publish, qos byte) (act action, then reply) {
 // announced it is the client's error.
 func (s *Session) room() action {
 	ours := s.set.maxWindow
-	parked := len(s.parked) > 0 && !s.unparking
+	parked := len(s.few().parked) > 0 && !s.unparking
 	switch {
 	case s.ex == nil:
 		return actForward
@@ -405,7 +405,7 @@ func (s *Session) release(id uint16, fx *Effects) {
 // denied counts a refused packet; true: it is one too many.
 func (s *Session) denied() bool {
 	s.count.Denials++
-	return !s.denials.take(s.now, s.set.denialRate)
+	return !s.rare().denials.take(s.now, s.set.denialRate)
 }
 
 // tooManyDenials ends the connection: denial is never free.
@@ -419,11 +419,11 @@ func (s *Session) tooManyDenials(h mqtt.Header, b []byte, pos int, fx *Effects) 
 // the tail of an exchange that the client believes finished.
 func (s *Session) occupied(id uint16) bool {
 	if s.requests.owns(id) {
-		s.holdID = id
+		s.rare().holdID = id
 		return true
 	}
 	if x := s.ex.get(id); x != nil && x.stage == stageSwallow {
-		s.holdID = id
+		s.rare().holdID = id
 		return true
 	}
 	return false

@@ -66,7 +66,7 @@ func (e *Event) alike(o *Event) bool {
 // or the first few where something is refused or would be, are events like
 // others, the next are repeats; a minute's number of them is one more event.
 func (s *Session) often(fx *Effects, e Event) {
-	p := made(&s.repeats).of(&e, s.now)
+	p := s.rare().repeats.of(&e, s.now)
 	if p.count > 0 && s.now >= p.next {
 		s.tellRepeat(p, fx)
 	}
@@ -99,11 +99,9 @@ func (s *Session) tellRepeat(p *repeat, fx *Effects) {
 // tellRepeats reports what is due of what happened again; at the end of the
 // connection, all of it.
 func (s *Session) tellRepeats(all bool, fx *Effects) {
-	if s.repeats == nil {
-		return
-	}
-	for i := range s.repeats.list {
-		if p := &s.repeats.list[i]; p.count > 0 && (all || s.now >= p.next) {
+	list := s.few().repeats.list
+	for i := range list {
+		if p := &list[i]; p.count > 0 && (all || s.now >= p.next) {
 			s.tellRepeat(p, fx)
 		}
 	}
@@ -111,11 +109,9 @@ func (s *Session) tellRepeats(all bool, fx *Effects) {
 
 // repeatsAt is when something that happened again is to be told; 0: nothing.
 func (s *Session) repeatsAt() (at Time) {
-	if s.repeats == nil {
-		return 0
-	}
-	for i := range s.repeats.list {
-		if p := &s.repeats.list[i]; p.count > 0 && (at == 0 || p.next < at) {
+	list := s.few().repeats.list
+	for i := range list {
+		if p := &list[i]; p.count > 0 && (at == 0 || p.next < at) {
 			at = p.next
 		}
 	}

@@ -25,7 +25,6 @@ const (
 type half struct {
 	left uint32 // bytes of the packet still to come
 	skip bool   // they are discarded, not forwarded
-	then reply  // what the sender is answered when they have come
 }
 
 // reply is an acknowledgement of ours.
@@ -43,74 +42,93 @@ type Session struct {
 	set *Settings
 
 	// Set by CONNECT and its answers.
-	subj    *policy.Subject
-	info    *ConnectInfo
-	start   *start // the CONNECT on its way; nil before and after
-	version mqtt.Version
-	whole   bool // PUBLISH goes up whole: no will may be published if we end the connection
-	narrow  bool // the broker announced a Maximum QoS or no Retain Available
-
-	brokerQoS     byte
-	brokerRetains bool
-
-	// The streams.
-	state  state
-	half   [2]half
-	hold   [2]hold // why reading stopped before a packet
-	holdID uint16  // holdPacketID: which
-	queue  *[2][]byte
-	count  Counters
-
-	// The tables, each nil until used.
-	alias    *[2]aliases
-	ex       *exchanges // QoS 1 and 2 of the client towards the broker
-	owed     []byte     // acknowledgements of what goes up at QoS 0, until that has gone
-	parked   []byte     // PUBLISH packets of the client beyond the broker's window
-	filtered *exchanges // QoS 2 of the broker that we answer ourselves
-	turns    *turns     // acknowledgements of filtered deliveries that wait for the client's
-	requests *requests
-	held     *filters // granted subscriptions
-	repeats  *repeats // what need not be told again yet
-
-	ticket      uint32
+	subj        *policy.Subject
+	start       *start    // the CONNECT on its way; nil before and after
 	maxDelivery uint32    // bytes; the client's Maximum Packet Size and ours; 0: none
 	maxUpstream uint32    // bytes; the broker's; 0: none
 	window      uint16    // QoS 1 and 2 in flight towards the broker
-	windowPaced bool      // the window is the broker's alone: pace, never end
-	generation  uint16    // of subj
 	aliasMax    [2]uint16 // by sender, as the receiver announced; 0: none are legal
-	unacked     [2]uint16 // deliveries of QoS 1, 2 since the last of turns that the client has to acknowledge
+	keepAlive   uint16    // seconds, as the client was told; 0: none
+	keepAliveUp uint16    // as the broker counts
+
+	generation uint16    // of subj
+	unacked    [2]uint16 // deliveries of QoS 1, 2 since the last of turns that the client has to acknowledge
+	ticket     uint32
+
+	// The streams.
+	half  [2]half
+	count Counters
+
+	// The tables, each nil until used.
+	ex       *exchanges // QoS 1 and 2 of the client towards the broker
+	requests *requests
+	held     *filters // granted subscriptions
+	seldom   *seldom
 
 	// Time. All on the driver's clock.
 	now       Time
 	heard     Time // last bytes of the client, or of our reading again
 	sentUp    Time // last bytes to the broker
 	heardDown Time // last bytes of the broker
-	pinged    Time // since when a PINGREQ of ours is unanswered; 0: none is
 	wake      Time // what Effects say
 	deadline  Time // of CONNECT, of CONNACK, of stateClosing; 0: none
-	heldSince Time // since when hold[Client] stands
-	denials   bucket
 	packets   bucket
 
-	keepAlive   uint16 // seconds, as the client was told; 0: none
-	keepAliveUp uint16 // as the broker counts
-	ownPings    uint8  // PINGRESPs to swallow
-
-	opaque      bool // to be stateOpaque once dialled
-	connected   bool // CONNACK 0 has passed
-	refusal     bool // the CONNECT was refused, and that was reported
-	resumed     bool // with session present
-	auth        bool // CONNECT had an Authentication Method
-	expires     bool // CONNECT had no Session Expiry Interval, or 0: the session ends with the connection
-	authTurn    bool // the broker sent AUTH before CONNACK: the client answers
-	will        bool // the broker has a will of the client
-	driverHolds bool // the driver does not read from the client
-	dropped     bool // a packet of this call was refused
-	aliased     bool // a packet of this call told an alias
-	unparking   bool // the input of forward is s.parked
-	end         *End // in stateClosing
+	// Single bytes, together: they would each take eight.
+	state         state
+	hold          [2]hold // why reading stopped before a packet
+	version       mqtt.Version
+	brokerQoS     byte
+	brokerRetains bool
+	narrow        bool // the broker announced a Maximum QoS or no Retain Available
+	whole         bool // PUBLISH goes up whole: no will may be published if we end the connection
+	windowPaced   bool // the window is the broker's alone: pace, never end
+	opaque        bool // to be stateOpaque once dialled
+	connected     bool // CONNACK 0 has passed
+	refusal       bool // the CONNECT was refused, and that was reported
+	resumed       bool // with session present
+	auth          bool // CONNECT had an Authentication Method
+	expires       bool // CONNECT had no Session Expiry Interval, or 0: the session ends with the connection
+	authTurn      bool // the broker sent AUTH before CONNACK: the client answers
+	will          bool // the broker has a will of the client
+	driverHolds   bool // the driver does not read from the client
+	dropped       bool // a packet of this call was refused
+	aliased       bool // a packet of this call told an alias
+	unparking     bool // the input of forward is what was parked
 }
+
+// seldom is what few sessions need.
+type seldom struct {
+	queue      [2][]byte // of ours, until a payload has gone by
+	then       [2]reply  // what the sender is answered when the rest of its packet has come
+	alias      [2]aliases
+	owed       []byte     // acknowledgements of what goes up at QoS 0, until that has gone
+	parked     []byte     // PUBLISH packets of the client beyond the broker's window
+	filtered   *exchanges // QoS 2 of the broker that we answer ourselves
+	turns      turns      // acknowledgements of filtered deliveries that wait for the client's
+	repeats    repeats    // what need not be told again yet
+	denials    bucket
+	authMethod string // of CONNECT
+	pinged     Time   // since when a PINGREQ of ours is unanswered; 0: none is
+	heldSince  Time   // since when hold[Client] stands
+	holdID     uint16 // holdPacketID: which
+	ownPings   uint8  // PINGRESPs to swallow
+	end        End    // in stateClosing
+}
+
+// nothing is what few says of the many. It is never written.
+var nothing seldom
+
+// few is seldom for reading.
+func (s *Session) few() *seldom {
+	if s.seldom == nil {
+		return &nothing
+	}
+	return s.seldom
+}
+
+// rare is seldom for writing.
+func (s *Session) rare() *seldom { return made(&s.seldom) }
 
 // made is what p points to, made when it is first needed.
 func made[T any](p **T) *T {
@@ -131,8 +149,17 @@ func New(set *Settings, now Time) *Session {
 	return s
 }
 
-// Connect is what the CONNECT asked for, nil before.
-func (s *Session) Connect() *ConnectInfo { return s.info }
+// Connect is what the CONNECT asked for: nil before it, and after it has been
+// accepted, from when on the Subject says who the client is.
+func (s *Session) Connect() *ConnectInfo {
+	if s.start == nil {
+		return nil
+	}
+	return &s.start.info
+}
+
+// KeepAlive is the seconds that the client was told; 0: none.
+func (s *Session) KeepAlive() uint16 { return s.keepAlive }
 
 // Subject is the policy in force, nil before admission.
 func (s *Session) Subject() *policy.Subject { return s.subj }
@@ -201,7 +228,7 @@ func (s *Session) step(from mqtt.Side, b []byte, pos int, fx *Effects) int {
 		s.forward(fx, from.Peer(), pos, len(b))
 		return len(b) - pos
 	}
-	if s.queue != nil && s.queueFull(from) {
+	if s.seldom != nil && s.queueFull(from) {
 		return s.wait(from, holdQueue)
 	}
 	if s.state == stateConnack && from == mqtt.Broker {
@@ -323,8 +350,9 @@ func (s *Session) fromBroker(h mqtt.Header, b []byte, pos int, fx *Effects) int 
 	case mqtt.SUBACK, mqtt.UNSUBACK:
 		return s.suback(h, body, b, pos, fx)
 	case mqtt.PINGRESP:
-		if s.ownPings > 0 {
-			s.ownPings, s.pinged = s.ownPings-1, 0
+		if s.few().ownPings > 0 {
+			s.seldom.ownPings--
+			s.seldom.pinged = 0
 			s.tally(mqtt.Broker, h)
 			return size
 		}

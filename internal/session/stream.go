@@ -25,8 +25,8 @@ func (s *Session) forward(fx *Effects, to mqtt.Side, from, till int) {
 	if !s.set.Can.Reply || from == till {
 		return // the agent door passes frames, by verdict
 	}
-	if s.unparking { // no span can name s.parked
-		s.ownNow(fx, to, append(fx.Scratch, s.parked[from:till]...))
+	if s.unparking { // no span can name what was parked
+		s.ownNow(fx, to, append(fx.Scratch, s.seldom.parked[from:till]...))
 		return
 	}
 	s.span(fx, to, Span{From: from, To: till})
@@ -41,7 +41,7 @@ func (s *Session) own(fx *Effects, to mqtt.Side, grown []byte) {
 		return
 	}
 	from := len(fx.Scratch)
-	queue := made(&s.queue)
+	queue := &s.rare().queue
 	queue[to] = append(queue[to], grown[from:]...)
 	fx.Scratch = grown[:from]
 }
@@ -81,12 +81,9 @@ func (s *Session) midPacket(to mqtt.Side) bool {
 // queueFull reports whether packets from a side must wait because those of
 // ours that they cause pile up.
 func (s *Session) queueFull(from mqtt.Side) bool {
-	if s.queue == nil {
-		return false
-	}
 	// A packet is answered to its sender; the sender's own payload does not
 	// hold the answer up, its peer's does.
-	return len(s.queue[from]) > maxQueue
+	return len(s.few().queue[from]) > maxQueue
 }
 
 // through takes more of a packet whose head was decided.
@@ -106,17 +103,18 @@ func (s *Session) through(from mqtt.Side, b []byte, pos int, fx *Effects) int {
 // count: what waited for it is sent.
 func (s *Session) boundary(from mqtt.Side, fx *Effects) {
 	h := &s.half[from]
-	passed, then := !h.skip, h.then
+	passed := !h.skip
 	*h = half{}
-	if to := from.Peer(); passed && s.queue != nil && len(s.queue[to]) > 0 {
-		s.ownNow(fx, to, append(fx.Scratch, s.queue[to]...))
-		s.queue[to] = nil
-		if s.queue[from] == nil {
-			s.queue = nil
+	var then reply
+	if r := s.seldom; r != nil {
+		then, r.then[from] = r.then[from], reply{}
+		if to := from.Peer(); passed && len(r.queue[to]) > 0 {
+			s.ownNow(fx, to, append(fx.Scratch, r.queue[to]...))
+			r.queue[to] = nil
 		}
 	}
 	if s.state == stateClosing && from == mqtt.Client {
-		s.finishEnd(*s.end, fx)
+		s.finishEnd(s.seldom.end, fx)
 		return
 	}
 	if then.typ != 0 {
@@ -149,7 +147,8 @@ func (s *Session) reply(to mqtt.Side, r reply, fx *Effects) {
 		a.Form = 1
 	}
 	if r.late && fx.Late {
-		s.owed = a.Append(s.owed, r.typ, s.version)
+		few := s.rare()
+		few.owed = a.Append(few.owed, r.typ, s.version)
 		return
 	}
 	s.own(fx, to, a.Append(fx.Scratch, r.typ, s.version))
@@ -161,9 +160,9 @@ func (s *Session) reply(to mqtt.Side, r reply, fx *Effects) {
 // acknowledged.
 func (s *Session) Sent(now Time, fx *Effects) {
 	s.now = now
-	if len(s.owed) > 0 && s.state == stateOpen {
-		s.own(fx, mqtt.Client, append(fx.Scratch, s.owed...))
-		s.owed = nil
+	if owed := s.few().owed; len(owed) > 0 && s.state == stateOpen {
+		s.own(fx, mqtt.Client, append(fx.Scratch, owed...))
+		s.seldom.owed = nil
 	}
 	s.finish(fx)
 }
@@ -189,7 +188,10 @@ func (s *Session) passBody(from mqtt.Side, h mqtt.Header, b []byte, pos, skip in
 func (s *Session) dropBody(from mqtt.Side, h mqtt.Header, b []byte, pos int, then reply, fx *Effects) int {
 	n := min(h.Size(), len(b)-pos)
 	if left := h.Size() - n; left > 0 {
-		s.half[from] = half{left: uint32(left), skip: true, then: then}
+		s.half[from] = half{left: uint32(left), skip: true}
+		if then.typ != 0 {
+			s.rare().then[from] = then
+		}
 	} else if then.typ != 0 {
 		s.answer(from, then, fx)
 	}
@@ -229,8 +231,10 @@ func (s *Session) passUnread(from mqtt.Side, h mqtt.Header, b []byte, pos int, f
 
 // wait stops reading before the packet at hand.
 func (s *Session) wait(from mqtt.Side, why hold) int {
-	if s.hold[from] = why; from == mqtt.Client && s.heldSince == 0 {
-		s.heldSince = s.now
+	if s.hold[from] = why; from == mqtt.Client {
+		if r := s.rare(); r.heldSince == 0 {
+			r.heldSince = s.now
+		}
 	}
 	return 0
 }
@@ -239,7 +243,7 @@ func (s *Session) wait(from mqtt.Side, why hold) int {
 func (s *Session) stillHeld(from mqtt.Side) bool {
 	switch s.hold[from] {
 	case holdPacketID:
-		return s.occupied(s.holdID)
+		return s.occupied(s.seldom.holdID)
 	case holdWindow:
 		return s.room() == actHold
 	case holdRequests:
@@ -295,7 +299,7 @@ func (s *Session) event(fx *Effects, e Event) { fx.Events = append(fx.Events, e)
 
 // finish completes the effects of a call.
 func (s *Session) finish(fx *Effects) {
-	if len(s.parked) > 0 {
+	if len(s.few().parked) > 0 {
 		s.unpark(fx)
 	}
 	if s.state == stateEnded {
@@ -305,8 +309,8 @@ func (s *Session) finish(fx *Effects) {
 	if s.hold[mqtt.Client] != holdNone && !s.stillHeld(mqtt.Client) {
 		s.hold[mqtt.Client], s.heard = holdNone, s.now
 	}
-	if s.hold[mqtt.Client] == holdNone {
-		s.heldSince = 0
+	if s.hold[mqtt.Client] == holdNone && s.seldom != nil {
+		s.seldom.heldSince = 0
 	}
 	if s.hold[mqtt.Broker] != holdNone && !s.stillHeld(mqtt.Broker) {
 		s.hold[mqtt.Broker] = holdNone
@@ -315,8 +319,9 @@ func (s *Session) finish(fx *Effects) {
 	fx.Pause[mqtt.Broker] = s.hold[mqtt.Broker] != holdNone || !s.takes(mqtt.Broker)
 	s.wakeEarlier()
 	fx.Wake = s.wake
-	fx.Owes = len(s.owed) > 0
-	fx.Kept = cap(s.parked)
+	few := s.few()
+	fx.Owes = len(few.owed) > 0
+	fx.Kept = cap(few.parked)
 	if s.requests != nil {
 		fx.Kept += s.requests.bytes
 	}

@@ -34,11 +34,11 @@ func (s *Session) delivered(qos byte) {
 // acknowledged what it got before.
 func (s *Session) inTurn(r reply, fx *Effects) {
 	k := kindOf(r.typ)
-	if s.unacked[k] == 0 && (s.turns == nil || len(s.turns[k]) == 0) {
+	if s.unacked[k] == 0 && len(s.few().turns[k]) == 0 {
 		s.reply(mqtt.Broker, r, fx)
 		return
 	}
-	list := &made(&s.turns)[k]
+	list := &s.rare().turns[k]
 	if *list = append(*list, turn{r.id, s.unacked[k]}); len(*list) > maxTurns {
 		first, next := (*list)[0], &(*list)[1]
 		next.after += min(first.after, math.MaxUint16-next.after)
@@ -52,13 +52,13 @@ func (s *Session) inTurn(r reply, fx *Effects) {
 // turn it is now.
 func (s *Session) acknowledged(typ mqtt.Type, fx *Effects) {
 	k := kindOf(typ)
-	if s.turns == nil || len(s.turns[k]) == 0 {
+	list := s.few().turns[k]
+	if len(list) == 0 {
 		if s.unacked[k] > 0 {
 			s.unacked[k]--
 		}
 		return
 	}
-	list := s.turns[k]
 	for list[0].after--; list[0].after == 0; {
 		s.reply(mqtt.Broker, reply{typ: typ, id: list[0].id}, fx)
 		if list = list[1:]; len(list) == 0 {
@@ -66,7 +66,7 @@ func (s *Session) acknowledged(typ mqtt.Type, fx *Effects) {
 			break
 		}
 	}
-	s.turns[k] = list
+	s.seldom.turns[k] = list
 }
 
 // kindOf is the index of PUBACK and of PUBREC in unacked and turns: their QoS,

@@ -42,13 +42,13 @@ func (s *Session) dialled(u *config.Upstream, fx *Effects) {
 // outline turns the client's CONNECT into the one that goes upstream.
 func (s *Session) outline(c *mqtt.Connect, u *config.Upstream) {
 	st := s.start
-	name := s.info.Username
+	name := st.info.Username
 	if !st.detected {
 		name = s.subj.Identity().Username
 	}
-	st.upID = config.FillUpstream(u.ClientID, s.info.ClientID, name)
+	st.upID = config.FillUpstream(u.ClientID, st.info.ClientID, name)
 	if u.ClientID == "" {
-		st.upID = s.info.ClientID
+		st.upID = st.info.ClientID
 	}
 	c.ClientID = []byte(st.upID)
 	s.credentials(c, u, name)
@@ -122,7 +122,7 @@ func (s *Session) credentials(c *mqtt.Connect, u *config.Upstream, name string) 
 	case "pass":
 		return
 	case "replace":
-		c.HasUsername, c.Username = true, []byte(config.FillUpstream(u.Username, s.info.ClientID, name))
+		c.HasUsername, c.Username = true, []byte(config.FillUpstream(u.Username, s.start.info.ClientID, name))
 		c.HasPassword, c.Password = u.Password != "", []byte(u.Password)
 	default:
 		c.HasUsername, c.HasPassword, c.Username, c.Password = false, false, nil, nil
@@ -224,10 +224,10 @@ func (s *Session) mergeConnack(c *mqtt.Connack) bool {
 	}
 	m.remove(mqtt.ServerReference, len(c.ServerReference) > 0)
 	switch {
-	case s.info.Assigned:
+	case st.info.Assigned:
 		m.remove(mqtt.AssignedClientID, true)
-		m.props = m.props.AppendString(mqtt.AssignedClientID, s.info.ClientID)
-	case len(c.AssignedClientID) > 0 && st.upID != s.info.ClientID:
+		m.props = m.props.AppendString(mqtt.AssignedClientID, st.info.ClientID)
+	case len(c.AssignedClientID) > 0 && st.upID != st.info.ClientID:
 		m.remove(mqtt.AssignedClientID, true) // an id between us and the broker
 	}
 	s.maxUpstream = c.MaximumPacketSize

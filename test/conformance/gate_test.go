@@ -68,6 +68,9 @@ func open(t *testing.T, conf string, connect, connack []byte) *gate {
 }
 
 func (g *gate) identity() policy.Identity {
+	if s := g.s.Subject(); s != nil {
+		return *s.Identity()
+	}
 	c := g.s.Connect()
 	return policy.Identity{
 		Username: c.Username, Anonymous: !c.HasUsername, ClientID: c.ClientID,

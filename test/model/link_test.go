@@ -236,6 +236,9 @@ func (l *link) answer(ok bool) bool {
 }
 
 func (l *link) bind() *policy.Subject {
+	if s := l.s.Subject(); s != nil {
+		return l.rule.engine.Bind(*s.Identity())
+	}
 	c := l.s.Connect()
 	return l.rule.engine.Bind(policy.Identity{
 		ClientID: c.ClientID, Username: c.Username, Anonymous: !c.HasUsername, Standing: policy.Claimed, Version: c.Version,
