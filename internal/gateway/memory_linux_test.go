@@ -28,7 +28,7 @@ func TestIdleMemory(t *testing.T) {
 		name  string
 		web   bool
 		bytes float64
-	}{{"tcp", false, 1095}, {"ws", true, 1193}} {
+	}{{"tcp", false, 826}, {"ws", true, 922}} {
 		t.Run(c.name, func(t *testing.T) {
 			broker, at := listening(t)
 			cfg := parse(t, `{"acl": {"rules": [

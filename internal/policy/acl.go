@@ -19,7 +19,7 @@ func (s *Subject) aclTopic(set *topic.Set, name []byte, v *Verdict, tr *Trace) b
 	if len(name) == 0 { // not even without an ACL: [MQTT-4.7.3-1]
 		return v.deny(ReasonMalformed, RuleNone)
 	}
-	if !s.engine.cfg.ACL.Enabled {
+	if !s.Engine().cfg.ACL.Enabled {
 		if tr != nil {
 			tr.add(Step{Check: "acl", Outcome: Allow, Rule: RuleNone, Detail: "acl.enabled is false"})
 		}
@@ -44,7 +44,7 @@ func (s *Subject) aclPublish(m *Message, v *Verdict, tr *Trace) bool {
 // aclResponse asks that the sender could itself publish or subscribe where it
 // makes others answer. v.Rule stays what decided the topic.
 func (s *Subject) aclResponse(m *Message, v *Verdict, tr *Trace) bool {
-	acl := &s.engine.cfg.ACL
+	acl := &s.Engine().cfg.ACL
 	if m.ResponseTopic == nil || !acl.Enabled || !acl.CheckResponseTopic {
 		return true
 	}
@@ -75,7 +75,7 @@ func (s *Subject) aclResponse(m *Message, v *Verdict, tr *Trace) bool {
 
 // aclSubscribe decides a filter over all topics that it matches.
 func (s *Subject) aclSubscribe(f *filter, v *Verdict, tr *Trace) bool {
-	if !s.engine.cfg.ACL.Enabled {
+	if !s.Engine().cfg.ACL.Enabled {
 		if tr != nil {
 			tr.add(Step{Check: "acl", Outcome: Allow, Rule: RuleNone, Detail: "acl.enabled is false"})
 		}
@@ -114,7 +114,7 @@ func (s *Subject) mode(shared bool) topic.Mode {
 	if shared {
 		return topic.Strict
 	}
-	switch s.engine.cfg.ACL.SubscribeMode {
+	switch s.Engine().cfg.ACL.SubscribeMode {
 	case "strict":
 		return topic.Strict
 	case "filter":
@@ -131,14 +131,14 @@ func (s *Subject) modeName(shared bool) string {
 	switch {
 	case shared:
 		return name + " (shared subscription)"
-	case s.engine.cfg.ACL.SubscribeMode == "strict", s.engine.cfg.ACL.SubscribeMode == "filter":
+	case s.Engine().cfg.ACL.SubscribeMode == "strict", s.bound.engine.cfg.ACL.SubscribeMode == "filter":
 		return name
 	}
 	return name + " (auto, " + s.identity.Door.String() + " door)"
 }
 
 func (s *Subject) aclUnsubscribe(f *filter, v *Verdict, tr *Trace) bool {
-	if !s.engine.cfg.ACL.Enabled {
+	if !s.Engine().cfg.ACL.Enabled {
 		return true
 	}
 	values := s.values()
@@ -161,15 +161,15 @@ func (s *Subject) aclUnsubscribe(f *filter, v *Verdict, tr *Trace) bool {
 
 func (s *Subject) aclConnect(v *Verdict, tr *Trace) {
 	r := s.bound.connect
-	if !s.engine.cfg.ACL.Enabled || r == RuleNone {
+	if !s.Engine().cfg.ACL.Enabled || r == RuleNone {
 		if tr != nil {
 			tr.add(Step{Check: "connect", Outcome: Allow, Rule: RuleNone, Detail: "no rule names connect"})
 		}
 		return
 	}
-	allow, detail := s.engine.cfg.ACL.DefaultAction == "allow", "no rule that names connect holds for this client"
+	allow, detail := s.Engine().cfg.ACL.DefaultAction == "allow", "no rule that names connect holds for this client"
 	if r > 0 {
-		allow, detail = s.engine.rule(r).allow, "the first rule that names connect and holds for this client"
+		allow, detail = s.Engine().rule(r).allow, "the first rule that names connect and holds for this client"
 	}
 	v.Rule = r
 	if tr != nil {
@@ -185,8 +185,8 @@ func (s *Subject) ruleMaxQoS(r RuleRef) byte {
 	if r <= 0 {
 		return 2
 	}
-	return min(s.engine.rule(r).limit, 2)
+	return min(s.Engine().rule(r).limit, 2)
 }
 
 // ruleRetains reports whether the deciding rule lets a message be retained.
-func (s *Subject) ruleRetains(r RuleRef) bool { return r <= 0 || !s.engine.rule(r).noRetain }
+func (s *Subject) ruleRetains(r RuleRef) bool { return r <= 0 || !s.Engine().rule(r).noRetain }

@@ -9,6 +9,7 @@ import (
 // immutable but for the ceilings, which are worked out when they are first asked
 // for.
 type bound struct {
+	engine *Engine
 	sets
 	connect RuleRef // decides CONNECT; RuleNone: no rule speaks about it
 

@@ -21,7 +21,7 @@ var stranger = topic.Values{Username: "\x01stranger's name\x01", ClientID: "\x01
 // that may publish nothing is told 2: there is nothing to lower. The first call
 // for a binding works it out, the others are told.
 func (s *Subject) Ceiling() (qos byte, retain bool) {
-	if !s.engine.cfg.General.BlockMode {
+	if !s.Engine().cfg.General.BlockMode {
 		return 2, true // nothing is changed in detect-only
 	}
 	v, known := s.values(), &s.bound.ceilings[0]
@@ -59,7 +59,7 @@ func (s *Subject) Ceiling() (qos byte, retain bool) {
 // word in which they meet is, because what matches that word matches t.
 func (s *Subject) topics(v *topic.Values, budget int, filters []string, depth int, visit func(w topic.Word, rule RuleRef) bool) (all bool) {
 	set := s.bound.publish
-	acl := s.engine.cfg.ACL.Enabled
+	acl := s.Engine().cfg.ACL.Enabled
 	if !acl { // everything is allowed, "$" too
 		open := []topic.Entry{{Pattern: "#", Allow: true}, {Pattern: "$/#", Allow: true}}
 		for _, f := range filters {
@@ -89,22 +89,22 @@ func (s *Subject) topics(v *topic.Values, budget int, filters []string, depth in
 
 // possibleQoS is the highest that the section lets any topic have.
 func (s *Subject) possibleQoS() byte {
-	q := &s.engine.qos
+	q := &s.Engine().qos
 	if !q.enabled {
 		return 2
 	}
 	possible := q.max
-	for _, t := range s.engine.cfg.QoS.PerTopic {
+	for _, t := range s.Engine().cfg.QoS.PerTopic {
 		possible = max(possible, qosOf(t.MaxQoS))
 	}
 	return possible
 }
 
 func (s *Subject) highestQoS(v *topic.Values, budget int) byte {
-	q := &s.engine.qos
+	q := &s.Engine().qos
 	filters, possible := []string{"#"}, s.possibleQoS()
 	if q.enabled {
-		for _, t := range s.engine.cfg.QoS.PerTopic {
+		for _, t := range s.Engine().cfg.QoS.PerTopic {
 			filters = append(filters, t.Topic)
 		}
 	}
@@ -125,10 +125,10 @@ func (s *Subject) highestQoS(v *topic.Values, budget int) byte {
 }
 
 func (s *Subject) someRetained(v *topic.Values, budget int) bool {
-	r := &s.engine.retained
+	r := &s.Engine().retained
 	filters := []string{"#"}
 	if r.enabled {
-		filters = append(filters, s.engine.cfg.Retained.AllowedTopics...)
+		filters = append(filters, s.Engine().cfg.Retained.AllowedTopics...)
 	}
 	found := false
 	depth := max(r.allowed.Depth(), r.blocked.Depth())

@@ -220,7 +220,7 @@ func (e *Engine) rule(r RuleRef) *rule { return &e.rules[r-1] }
 // The identity's slices and maps are kept and must not change.
 func (e *Engine) Bind(id Identity) *Subject {
 	id.Addr = id.Addr.Unmap().WithZone("")
-	s := &Subject{engine: e, identity: id}
+	s := &Subject{identity: id}
 	if Fits(id.Username) {
 		s.fit |= valueUsername
 	}
@@ -342,5 +342,5 @@ func (e *Engine) bind(b *binding, matched []int32) *bound {
 	if !e.namesConnect {
 		connect = RuleNone
 	}
-	return &bound{sets: own.over(shared), connect: connect}
+	return &bound{engine: e, sets: own.over(shared), connect: connect}
 }

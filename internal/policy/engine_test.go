@@ -6,10 +6,18 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 )
+
+// There is a subject for each client.
+func TestSubjectIsSmall(t *testing.T) {
+	if n := unsafe.Sizeof(Subject{}); n > 144 {
+		t.Errorf("a Subject is %d bytes, at most 144", n)
+	}
+}
 
 func TestEqualBindingsAreShared(t *testing.T) {
 	e := compile(t, withRules(

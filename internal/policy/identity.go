@@ -36,17 +36,18 @@ const (
 	Verified
 )
 
-// Identity is who a connection acts for: what rules are bound to.
+// Identity is who a connection acts for: what rules are bound to. There is one
+// for each client; its single bytes stand together, to be small.
 type Identity struct {
 	Username   string // "" when none
-	Anonymous  bool   // no user name, no password, no method; has the group "anonymous"
 	ClientID   string // as rules see it; "" never matches %c
 	Groups     []string
 	Attributes map[string]string
-	Standing   Standing
 	Provider   string     // name or type of the provider that accepted
 	Addr       netip.Addr // unmapped; invalid when unknown
+	Listener   string     // "" in the agent door
+	Anonymous  bool       // no user name, no password, no method; has the group "anonymous"
+	Standing   Standing
 	Version    mqtt.Version
-	Listener   string // "" in the agent door
 	Door       Door
 }

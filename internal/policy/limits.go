@@ -34,7 +34,7 @@ func (s *Subject) parseFilter(raw []byte, v *Verdict, tr *Trace) (filter, bool) 
 
 // limitMessage holds a PUBLISH or a will to general.limits.
 func (s *Subject) limitMessage(m *Message, v *Verdict, tr *Trace) bool {
-	l := &s.engine.cfg.General.Limits
+	l := &s.Engine().cfg.General.Limits
 	return limit("bytes of topic", len(m.Topic), l.TopicBytes, RuleTopicBytes, v, tr) &&
 		limit("levels of topic", levels(m.Topic, l.TopicLevels), l.TopicLevels, RuleTopicLevels, v, tr) &&
 		limit("user properties", m.UserProperties, l.UserProperties, RuleUserProperties, v, tr)
@@ -42,13 +42,13 @@ func (s *Subject) limitMessage(m *Message, v *Verdict, tr *Trace) bool {
 
 // limitWill holds a will's payload to general.limits.
 func (s *Subject) limitWill(m *Message, v *Verdict, tr *Trace) bool {
-	return limit("bytes of will", m.PayloadSize, s.engine.cfg.General.Limits.WillBytes, RuleWillBytes, v, tr)
+	return limit("bytes of will", m.PayloadSize, s.Engine().cfg.General.Limits.WillBytes, RuleWillBytes, v, tr)
 }
 
 // limitFilter holds a filter to general.limits. The group of a shared one
 // counts as bytes, not as levels: it is none.
 func (s *Subject) limitFilter(f *filter, v *Verdict, tr *Trace) bool {
-	l := &s.engine.cfg.General.Limits
+	l := &s.Engine().cfg.General.Limits
 	return limit("bytes of filter", len(f.raw), l.TopicBytes, RuleTopicBytes, v, tr) &&
 		limit("levels of filter", levels(f.text, l.TopicLevels), l.TopicLevels, RuleTopicLevels, v, tr)
 }

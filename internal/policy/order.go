@@ -37,7 +37,7 @@ func (s *Subject) Will(m Message, tr *Trace) Verdict {
 		v.Reason = ReasonWill
 	}
 	// The agent door cannot take anything out of a packet.
-	if s.engine.cfg.ACL.OnDeniedWill == "remove" && s.identity.Door != DoorAgent {
+	if s.Engine().cfg.ACL.OnDeniedWill == "remove" && s.identity.Door != DoorAgent {
 		v.Outcome, v.RemoveWill = Allow, true
 		v.QoS, v.ClearRetain = m.QoS, false
 		if tr != nil {

@@ -48,7 +48,7 @@ func (s *Subject) qosPublish(m *Message, v *Verdict, tr *Trace) bool {
 	if v.QoS == 0 && tr == nil {
 		return true
 	}
-	q := &s.engine.qos
+	q := &s.Engine().qos
 	most, by := byte(2), RuleNone
 	if q.enabled {
 		most, by = q.of(q.perTopic.First(m.Topic))
@@ -65,12 +65,12 @@ func (s *Subject) qosSubscribe(f *filter, v *Verdict, tr *Trace) bool {
 	if v.QoS == 0 && tr == nil {
 		return true
 	}
-	q := &s.engine.qos
+	q := &s.Engine().qos
 	most, by := byte(2), RuleNone
 	if q.enabled {
 		most, by = q.of(q.perTopic.FirstCovering(f.text))
 	}
-	if s.engine.cfg.ACL.Enabled {
+	if s.Engine().cfg.ACL.Enabled {
 		values := s.values()
 		if least, k := s.bound.subscribe.Least(f.text, &values); least < most {
 			most, by = least, ruleOf(k)
@@ -85,17 +85,17 @@ func (s *Subject) qosHold(most byte, by RuleRef, v *Verdict, tr *Trace) bool {
 	if tr != nil {
 		detail := fmt.Sprintf("QoS %d, at most %d", v.QoS, most)
 		switch {
-		case over && s.engine.qos.downgrade:
+		case over && s.Engine().qos.downgrade:
 			detail += ": lowered"
 		case over:
 			detail += ", and qos.downgrade is false"
 		}
-		tr.add(Step{Check: "qos", Outcome: outcome(!over || s.engine.qos.downgrade), Rule: by, Detail: detail})
+		tr.add(Step{Check: "qos", Outcome: outcome(!over || s.Engine().qos.downgrade), Rule: by, Detail: detail})
 	}
 	if !over {
 		return true
 	}
-	if !s.engine.qos.downgrade {
+	if !s.Engine().qos.downgrade {
 		return v.deny(ReasonQoS, by)
 	}
 	v.QoS, v.QoSRule = most, by

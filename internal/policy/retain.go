@@ -49,7 +49,7 @@ func (r *retainedSection) mayKeep(blocked, allowed topic.Key) bool {
 // the lists, the size. reason is ReasonNone when nothing does. A deletion (no
 // payload) obeys the same rules.
 func (s *Subject) retainCheck(m *Message, v *Verdict) (reason Reason, by RuleRef) {
-	r := &s.engine.retained
+	r := &s.Engine().retained
 	switch {
 	case !s.ruleRetains(v.Rule):
 		return ReasonRetained, v.Rule
@@ -65,14 +65,14 @@ func (s *Subject) retainCheck(m *Message, v *Verdict) (reason Reason, by RuleRef
 
 // retainPublish clears or refuses a retain flag that is not allowed.
 func (s *Subject) retainPublish(m *Message, v *Verdict, tr *Trace) bool {
-	return s.retainHold(m, s.engine.retained.strip, v, tr)
+	return s.retainHold(m, s.Engine().retained.strip, v, tr)
 }
 
 // retainWill clears it where packets can be changed: Tasmota, ESPHome and Home
 // Assistant all use retained wills, and one without the flag still tells. The
 // agent door treats a will as a PUBLISH.
 func (s *Subject) retainWill(m *Message, v *Verdict, tr *Trace) bool {
-	return s.retainHold(m, s.engine.retained.strip || s.identity.Door != DoorAgent, v, tr)
+	return s.retainHold(m, s.Engine().retained.strip || s.identity.Door != DoorAgent, v, tr)
 }
 
 func (s *Subject) retainHold(m *Message, strip bool, v *Verdict, tr *Trace) bool {
@@ -94,7 +94,7 @@ func (s *Subject) retainHold(m *Message, strip bool, v *Verdict, tr *Trace) bool
 }
 
 func (s *Subject) retainDetail(m *Message, reason Reason, by RuleRef, strip bool) string {
-	r := &s.engine.retained
+	r := &s.Engine().retained
 	var detail string
 	switch {
 	case reason == ReasonNone && !r.enabled:

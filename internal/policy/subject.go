@@ -5,7 +5,6 @@ import "github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/topic"
 // Subject is the policy bound to one identity. It is immutable and may be used
 // from many goroutines at once.
 type Subject struct {
-	engine   *Engine
 	identity Identity
 	bound    *bound
 	fit      values // which values of the identity templates are filled with
@@ -40,7 +39,7 @@ type Message struct {
 func (s *Subject) Identity() *Identity { return &s.identity }
 
 // Engine is the policy s is a share of.
-func (s *Subject) Engine() *Engine { return s.engine }
+func (s *Subject) Engine() *Engine { return s.bound.engine }
 
 // Inspects reports whether Publish wants the payload.
 func (s *Subject) Inspects() bool { return false }

@@ -46,7 +46,7 @@ func (s *Subject) why(r RuleRef, name string) string {
 		}
 		return fmt.Sprintf("no rule matches topic %q", name)
 	}
-	rule := s.engine.rule(r)
+	rule := s.Engine().rule(r)
 	b := binding{id: &s.identity, groups: groupsInForce(&s.identity)}
 	for _, p := range rule.patterns {
 		for _, filled := range p.fill(nil, &b) {

@@ -80,10 +80,10 @@ func TestAllowedPathDoesNotAllocate(t *testing.T) {
 
 // TestIdleSessionIsSmall bounds what a connection costs that does nothing.
 func TestIdleSessionIsSmall(t *testing.T) {
-	if n := unsafe.Sizeof(session.Session{}); n > 400 {
-		t.Errorf("a Session is %d bytes, at most 400", n)
+	if n := unsafe.Sizeof(session.Session{}); n > 240 {
+		t.Errorf("a Session is %d bytes, at most 240", n)
 	}
-	const n, most = 2000, 600
+	const n, most = 2000, 320
 	subscribe, suback := testkit.Subscribe(mqtt.V5, 1, "dev/cmd/1"), testkit.Suback(mqtt.V5, 1, 0)
 	connect := testkit.Connect(mqtt.V5, "sensor-0000001", testkit.User("building-7"))
 	connack := testkit.Connack(mqtt.V5, false, 0, testkit.With(testkit.Prop16(mqtt.TopicAliasMaximum, 5)))

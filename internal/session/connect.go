@@ -76,8 +76,12 @@ func (s *Session) connect(h mqtt.Header, body, b []byte, pos int, fx *Effects) i
 	s.version, s.start = c.Version, st
 	st.info = ConnectInfo{
 		Version: c.Version, ClientID: string(c.ClientID), CleanStart: c.CleanStart, KeepAlive: c.KeepAlive,
-		Username: string(c.Username), HasUsername: c.HasUsername,
-		Password: c.Password, HasPassword: c.HasPassword, AuthMethod: string(c.AuthMethod),
+		HasUsername: c.HasUsername, Password: c.Password, HasPassword: c.HasPassword, AuthMethod: string(c.AuthMethod),
+	}
+	if bytes.HasPrefix(c.ClientID, c.Username) { // as ids often are made: one string for both
+		st.info.Username = st.info.ClientID[:len(c.Username)]
+	} else {
+		st.info.Username = string(c.Username)
 	}
 	if s.auth = c.HasAuthMethod; s.auth {
 		s.rare().authMethod = st.info.AuthMethod

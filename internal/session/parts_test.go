@@ -9,7 +9,6 @@ import (
 	"reflect"
 	"slices"
 	"testing"
-	"unsafe"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
@@ -24,13 +23,6 @@ func TestMain(m *testing.M) {
 		code = 1
 	}
 	os.Exit(code)
-}
-
-// TestSessionIsSmall: there is one for each client, of which most are idle.
-func TestSessionIsSmall(t *testing.T) {
-	if size := unsafe.Sizeof(Session{}); size > 240 {
-		t.Errorf("%d bytes; what few sessions need belongs into seldom", size)
-	}
 }
 
 // TestEmptyExchanges asks tables of nothing.
