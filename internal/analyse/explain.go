@@ -31,9 +31,6 @@ const (
 	Deliver     Action = "deliver"
 )
 
-// Actions are all actions.
-func Actions() []Action { return []Action{Connect, Will, Publish, Subscribe, Unsubscribe, Deliver} }
-
 // Query is one question: who, what, at which doors.
 type Query struct {
 	Username   string // "": anonymous

@@ -37,7 +37,6 @@ func Parse(name, dir string, data []byte, env func(string) (string, bool)) (*Con
 	if err != nil {
 		return nil, warnings, err
 	}
-	cfg.file = name
 	cfg.origin = &origin{name: name, dir: dir, data: data, env: env}
 	return cfg, warnings, nil
 }

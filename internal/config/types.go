@@ -38,7 +38,6 @@ type Config struct {
 	Audit      Audit      `key:"audit"`
 	Admin      Admin      `key:"admin"`
 
-	file   string  // the file it was read from, "" for none
 	origin *origin // what [Merge] starts from, nil for none
 }
 

@@ -1,8 +1,8 @@
 // Package topic is the algebra of MQTT topic names and topic filters.
 //
-// [Match], [Covers] and [Meets] compare single filters. [Index] finds the first
-// of many patterns that matches a name, at a cost that does not depend on how
-// many there are. [Set] is an ordered list of allow and deny patterns of which
+// [Match] and [Covers] compare single filters. [Index] finds the first of many
+// patterns that matches a name, at a cost that does not depend on how many there
+// are. [Set] is an ordered list of allow and deny patterns of which
 // the first match wins; [Set.Decide] answers, exactly, what it says about every
 // topic that a filter can match.
 //
@@ -14,7 +14,7 @@
 // with "$" is matched only by a filter whose first level is that same literal
 // [MQTT-4.7.2-1]. There is one meaning: what a subscription matches at a broker
 // and what a rule's pattern matches here are the same set of topics, so Covers
-// and Meets are statements about those sets. The empty string is no topic
+// is a statement about those sets. The empty string is no topic
 // [MQTT-4.7.3-1]: "/#" has no parent that could be one.
 //
 // "$share/GROUP/FILTER" is not a filter in this sense: [SplitShare] takes the

@@ -93,68 +93,6 @@ func Covers(outer, inner string) bool {
 	}
 }
 
-// Meets reports whether some topic is matched by both filters.
-func Meets(a, b string) bool {
-	_, ok := meet(a, b)
-	return ok
-}
-
-// Witness returns a topic that both filters match, if there is one. With equal
-// arguments it is a topic that the filter matches.
-func Witness(a, b string) (topic string, ok bool) {
-	word, ok := meet(a, b)
-	if !ok {
-		return "", false
-	}
-	return render(word, func(level string) bool { return !mentions(a, level) && !mentions(b, level) }), true
-}
-
-// meet returns the shortest word that both filters match.
-func meet(a, b string) (word []string, ok bool) {
-	aLevels, bLevels := strings.Split(a, "/"), strings.Split(b, "/")
-	for depth := 0; ; depth++ {
-		aLevel, aEnds := at(aLevels, depth)
-		bLevel, bEnds := at(bLevels, depth)
-		aTail, bTail := aLevel == "#" && !aEnds, bLevel == "#" && !bEnds
-		switch {
-		case aTail && bTail || aTail && bEnds || bTail && aEnds || aEnds && bEnds:
-			if depth > 1 || depth == 1 && word[0] != "" {
-				return word, true
-			}
-			if !aTail || !bTail {
-				return nil, false // the empty string is no topic
-			}
-			return append(word, "+"), true
-		case aEnds || bEnds:
-			return nil, false
-		}
-		if aTail { // stays there
-			aLevel, aLevels = "+", append(aLevels[:depth:depth], "+", "#")
-		}
-		if bTail {
-			bLevel, bLevels = "+", append(bLevels[:depth:depth], "+", "#")
-		}
-		switch {
-		case aLevel == bLevel:
-		case depth == 0 && (hidden(aLevel) || hidden(bLevel)):
-			return nil, false
-		case aLevel == "+":
-			aLevel = bLevel
-		case bLevel != "+":
-			return nil, false
-		}
-		word = append(word, aLevel)
-	}
-}
-
-// at is levels[i], and whether the levels end before.
-func at(levels []string, i int) (level string, ends bool) {
-	if i >= len(levels) {
-		return "", true
-	}
-	return levels[i], false
-}
-
 // mentions reports whether a filter has the literal level.
 func mentions(filter, level string) bool {
 	for more := true; more; {

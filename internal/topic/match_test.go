@@ -72,22 +72,7 @@ func TestPairsAgainstEveryTopic(t *testing.T) {
 			if got, want := Covers(a, b), ab == *oracleMatches[b]; got != want {
 				t.Fatalf("Covers(%q, %q) = %v, want %v", a, b, got, want)
 			}
-			if got, want := Meets(a, b), !ab.empty(); got != want {
-				t.Fatalf("Meets(%q, %q) = %v, want %v", a, b, got, want)
-			}
-			if w, ok := Witness(a, b); ok && (!Match(a, w) || !Match(b, w) || CheckName(w) != nil) {
-				t.Fatalf("Witness(%q, %q) = %q, which is not matched by both", a, b, w)
-			}
 		}
-	}
-}
-
-func TestWitnessIsFresh(t *testing.T) {
-	if got, _ := Witness("any/+", "+/any2"); got != "any/any2" {
-		t.Errorf("Witness = %q", got)
-	}
-	if got, _ := Witness("any/+", "+/+"); got != "any/any2" {
-		t.Errorf("Witness = %q, want a level that neither mentions", got)
 	}
 }
 
@@ -180,9 +165,6 @@ func FuzzCheck(f *testing.F) {
 		x := NewIndex([]Entry{{Pattern: filter}})
 		if got := x.First([]byte(name)) != None; got != want {
 			t.Fatalf("First(%q) in index of %q = %v, want %v", name, filter, got, want)
-		}
-		if w, ok := Witness(filter, filter); !ok || !Match(filter, w) {
-			t.Fatalf("Witness(%q) = %q, %v", filter, w, ok)
 		}
 	})
 }
