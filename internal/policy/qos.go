@@ -13,7 +13,7 @@ type qosSection struct {
 	enabled   bool
 	max       byte
 	downgrade bool
-	perTopic  *topic.Index
+	perTopic  *topic.Index // nil when it is off
 }
 
 func compileQoS(cfg *config.QoS) (qosSection, error) {
@@ -25,7 +25,9 @@ func compileQoS(cfg *config.QoS) (qosSection, error) {
 		}
 		entries[i] = topic.Entry{Pattern: t.Topic, Rank: i, Allow: true, Limit: qosOf(t.MaxQoS)}
 	}
-	q.perTopic = topic.NewIndex(entries)
+	if q.enabled {
+		q.perTopic = topic.NewIndex(entries)
+	}
 	return q, nil
 }
 
@@ -49,10 +51,7 @@ func (s *Subject) qosPublish(m *Message, v *Verdict, tr *Trace) bool {
 		return true
 	}
 	q := &s.Engine().qos
-	most, by := byte(2), RuleNone
-	if q.enabled {
-		most, by = q.of(q.perTopic.First(m.Topic))
-	}
+	most, by := q.of(q.perTopic.First(m.Topic))
 	if r := s.ruleMaxQoS(v.Rule); r < most {
 		most, by = r, v.Rule
 	}
@@ -66,10 +65,7 @@ func (s *Subject) qosSubscribe(f *filter, v *Verdict, tr *Trace) bool {
 		return true
 	}
 	q := &s.Engine().qos
-	most, by := byte(2), RuleNone
-	if q.enabled {
-		most, by = q.of(q.perTopic.FirstCovering(f.text))
-	}
+	most, by := q.of(q.perTopic.FirstCovering(f.text))
 	if s.Engine().cfg.ACL.Enabled {
 		values := s.values()
 		if least, k := s.bound.subscribe.Least(f.text, &values); least < most {

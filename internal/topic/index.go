@@ -16,9 +16,6 @@ const None = ^Key(0)
 // NoLimit is the Limit of patterns that have none.
 const NoLimit = 3
 
-// MaxRank is the highest rank of an Entry.
-const MaxRank = 1<<29 - 2
-
 // makeKey packs a key; patterns of one rank have equal attachments.
 func makeKey(rank int, allow bool, limit byte) Key {
 	k := Key(rank)<<3 | Key(limit&3)
@@ -41,7 +38,7 @@ func (k Key) Limit() byte { return byte(k & 3) }
 // Allow and Limit.
 type Entry struct {
 	Pattern string // a valid filter without $share
-	Rank    int    // 0 … MaxRank; the lowest that matches wins
+	Rank    int    // 0 … 1<<29-2; the lowest that matches wins
 	Allow   bool
 	Limit   byte // 0 … 2, or NoLimit
 	// Template: %u and %c in Pattern stand for what the one who asks is called.

@@ -1,10 +1,5 @@
 package topic
 
-import (
-	"strconv"
-	"strings"
-)
-
 // Match reports whether the filter matches the topic name. Both must be valid;
 // a $share prefix is not taken off. It does not allocate.
 func Match[F, N Text](filter F, name N) bool {
@@ -102,24 +97,4 @@ func mentions(filter, level string) bool {
 		}
 	}
 	return false
-}
-
-// render writes a word as a topic; fresh says whether a level is mentioned by
-// no pattern that counts.
-func render(word []string, fresh func(level string) bool) string {
-	level := "any"
-	for i := 2; !fresh(level); i++ {
-		level = "any" + strconv.Itoa(i)
-	}
-	var b strings.Builder
-	for i, l := range word {
-		if i > 0 {
-			b.WriteByte('/')
-		}
-		if l == "+" {
-			l = level
-		}
-		b.WriteString(l)
-	}
-	return b.String()
 }

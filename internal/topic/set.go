@@ -1,5 +1,10 @@
 package topic
 
+import (
+	"strconv"
+	"strings"
+)
+
 // Set is an ordered list of allow and deny patterns: the one of the lowest rank
 // that matches decides, Default where none does. A topic that begins with "$"
 // is decided only by patterns that name its first level; Default never allows
@@ -238,9 +243,24 @@ func (x *Index) FirstWord(w Word) Key { return x.firstWord(w, nil) }
 // render writes a word as a topic, with fresh levels that neither s nor the
 // filter mentions.
 func (s *Set) render(word []string, filter string, v *Values) string {
-	return render(word, func(level string) bool {
+	fresh := func(level string) bool {
 		return !s.Shared.mentions(level, v) && !s.Own.mentions(level, v) && !mentions(filter, level)
-	})
+	}
+	level := "any"
+	for i := 2; !fresh(level); i++ {
+		level = "any" + strconv.Itoa(i)
+	}
+	var b strings.Builder
+	for i, l := range word {
+		if i > 0 {
+			b.WriteByte('/')
+		}
+		if l == "+" {
+			l = level
+		}
+		b.WriteString(l)
+	}
+	return b.String()
 }
 
 func (x *Index) mentions(level string, v *Values) bool {

@@ -53,20 +53,20 @@ const (
 // hot path.
 func AppendAllow(dst []byte, g Generation, id []byte) []byte {
 	start := len(dst)
-	dst = Begin(dst, g, AgentResponse)
+	dst = begin(dst, g, AgentResponse)
 	if g == V1 {
 		dst = append(dst, allowFrameV1...)
 	} else {
 		dst = append(dst, allowFrameV2...)
 	}
 	dst = AppendEscaped(dst, id)
-	return End(append(dst, `"}}}`...), start)
+	return end(append(dst, `"}}}`...), start)
 }
 
 // AppendMessage appends a as a whole message.
 func (a *Answer) AppendMessage(dst []byte) []byte {
 	start := len(dst)
-	return End(a.Append(Begin(dst, a.Version, AgentResponse)), start)
+	return end(a.Append(begin(dst, a.Version, AgentResponse)), start)
 }
 
 // Append appends a as JSON.

@@ -88,9 +88,9 @@ func (g Generation) size(b []byte) (int, error) {
 	return int(n), nil
 }
 
-// Begin appends the header of a message whose payload is to be appended next.
-// t is not written in v1. [End] completes it.
-func Begin(dst []byte, g Generation, t Type) []byte {
+// begin appends the header of a message whose payload is to be appended next.
+// t is not written in v1. [end] completes it.
+func begin(dst []byte, g Generation, t Type) []byte {
 	dst = append(dst, 0, 0, 0, 0)
 	if g == V2 {
 		dst = append(dst, byte(t))
@@ -98,8 +98,8 @@ func Begin(dst []byte, g Generation, t Type) []byte {
 	return dst
 }
 
-// End writes the length of the message that begins at start into its header.
-func End(dst []byte, start int) []byte {
+// end writes the length of the message that begins at start into its header.
+func end(dst []byte, start int) []byte {
 	binary.BigEndian.PutUint32(dst[start:], uint32(len(dst)-start-headerLen)) //nolint:gosec // bounded by our own messages
 	return dst
 }
@@ -107,5 +107,5 @@ func End(dst []byte, start int) []byte {
 // AppendMessage appends a whole message.
 func AppendMessage(dst []byte, g Generation, t Type, payload []byte) []byte {
 	start := len(dst)
-	return End(append(Begin(dst, g, t), payload...), start)
+	return end(append(begin(dst, g, t), payload...), start)
 }

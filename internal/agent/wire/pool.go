@@ -40,9 +40,8 @@ type Pool struct {
 
 // peer is one connection to the agent.
 type peer struct {
-	conn    net.Conn
-	reader  *Reader
-	welcome Welcome
+	conn   net.Conn
+	reader *Reader
 
 	// Guarded by turn: in v1 a whole call, in v2 a write.
 	turn sync.Mutex
@@ -126,20 +125,18 @@ func (c *peer) handshake(o PoolOptions) error {
 	if m.Type != HandshakeResponse {
 		return fmt.Errorf("answer to the handshake has type %#x", byte(m.Type))
 	}
-	if err := json.Unmarshal(m.Payload, &c.welcome); err != nil {
+	var welcome Welcome
+	if err := json.Unmarshal(m.Payload, &welcome); err != nil {
 		return err
 	}
-	if !c.welcome.Success {
-		if c.welcome.Error != nil {
-			return errors.New(*c.welcome.Error)
+	if !welcome.Success {
+		if welcome.Error != nil {
+			return errors.New(*welcome.Error)
 		}
 		return errors.New("handshake refused")
 	}
 	return c.conn.SetDeadline(time.Time{})
 }
-
-// Capabilities is what the agent said in the first handshake.
-func (p *Pool) Capabilities() Capabilities { return p.conns[0].welcome.Capabilities }
 
 // Close closes all connections and waits for their readers.
 func (p *Pool) Close() {

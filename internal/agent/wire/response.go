@@ -164,7 +164,7 @@ func (e *FrameEvent) Append(dst []byte) []byte {
 // AppendMessage appends the event as a whole message of a generation.
 func (e *FrameEvent) AppendMessage(dst []byte, g Generation) []byte {
 	start := len(dst)
-	dst = Begin(dst, g, WebSocketFrame)
+	dst = begin(dst, g, WebSocketFrame)
 	if g == V1 {
 		dst = append(dst, `{"version":1,"event_type":"web_socket_frame","payload":`...)
 	}
@@ -172,7 +172,7 @@ func (e *FrameEvent) AppendMessage(dst []byte, g Generation) []byte {
 	if g == V1 {
 		dst = append(dst, '}')
 	}
-	return End(dst, start)
+	return end(dst, start)
 }
 
 // HeadersEvent is a request_headers event to be sent.
