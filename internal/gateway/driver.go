@@ -32,24 +32,22 @@ type local struct {
 // posts. There is one for each client: it is kept small.
 type driver struct {
 	// Fixed after door.open.
-	g     *Gateway
 	door  *door
-	s     *session.Session
 	addr  netip.Addr
 	id    uint64
 	since int64 // on the engine's clock
 
 	// Owned by the loop.
+	s       session.Session
 	sides   [2]netloop.Conn // by mqtt.Side; nil: not there, or gone
 	lease   *auth.Lease     // of the client id; nil: none is held
 	broker  *upstream.Broker
-	dial    *upstream.Dial     // on its way
-	cancel  context.CancelFunc // of the verification on its way
-	ticket  uint32             // of what the session awaits
-	pause   [2]bool            // the session does not want to be fed
-	waits   [2]bool            // bytes are kept, or reading stopped, for that
-	counted bool               // as connected
-	keeps   bool               // the client is charged with what the session keeps
+	cancel  func()  // of the verification or the dial that is on its way; nil: none is
+	pause   [2]bool // the session does not want to be fed
+	waits   [2]bool // bytes are kept, or reading stopped, for that
+	counted bool    // as connected
+	left    bool    // not counted any more
+	keeps   bool    // the client is charged with what the session keeps
 	over    bool
 }
 
@@ -119,10 +117,8 @@ func (d *driver) apply(l *local, input []byte) {
 	}
 	switch fx.Need {
 	case session.NeedVerify:
-		d.ticket = fx.Ticket
 		d.verify(l)
 	case session.NeedDial:
-		d.ticket = fx.Ticket
 		d.connect()
 	}
 	if up := d.sides[mqtt.Broker]; fx.Owes && up != nil && up.Sent() {
@@ -169,13 +165,13 @@ func (d *driver) verify(l *local) {
 	client := d.sides[mqtt.Client]
 	if !d.counted {
 		d.counted = true
-		if rule := d.g.census.connect(d.addr, &d.g.config().General); rule != policy.RuleNone {
+		if rule := d.door.g.census.connect(d.addr, &d.door.g.config().General); rule != policy.RuleNone {
 			d.admit(l, auth.Grant{Admission: session.Admission{Reason: policy.ReasonTooManyConnections, Rule: rule}})
 			return
 		}
 	}
 	r := auth.Request{Connect: d.s.Connect(), Door: policy.DoorGateway, Listener: d.door.name, Addr: d.addr}
-	if grant, ok := d.g.gate.Try(r); ok {
+	if grant, ok := d.door.g.gate.Try(r); ok {
 		d.admit(l, grant)
 		return
 	}
@@ -183,34 +179,34 @@ func (d *driver) verify(l *local) {
 	r.Connect = &info
 	// What is left of the time to connect is not known here; all of it is an
 	// upper bound.
-	most := time.Duration(d.g.config().General.ConnectTimeoutSecs) * time.Second
-	ctx, cancel := context.WithTimeout(d.g.ctx, most)
+	most := time.Duration(d.door.g.config().General.ConnectTimeoutSecs) * time.Second
+	ctx, cancel := context.WithTimeout(d.door.g.ctx, most)
 	d.cancel = cancel
-	ticket := d.ticket
-	d.g.running.Go(func() { // ends with ctx at the latest
+	ticket := d.s.Ticket()
+	d.door.g.running.Go(func() { // ends with ctx at the latest
 		defer cancel()
-		grant := d.g.gate.Admit(ctx, r)
+		grant := d.door.g.gate.Admit(ctx, r)
 		if !client.Post(func() { d.verified(ticket, grant) }) {
-			d.g.gate.Release(grant.Lease)
+			d.door.g.gate.Release(grant.Lease)
 		}
 	})
 }
 
 // verified brings the answer of a verification that took time.
 func (d *driver) verified(ticket uint32, grant auth.Grant) {
-	if d.over || ticket != d.ticket {
-		d.g.gate.Release(grant.Lease)
+	if d.over || ticket != d.s.Ticket() {
+		d.door.g.gate.Release(grant.Lease)
 		return
 	}
 	d.cancel = nil
-	d.g.gate.Renew(&grant)
+	d.door.g.gate.Renew(&grant)
 	d.admit(d.local(), grant)
 }
 
 func (d *driver) admit(l *local, grant auth.Grant) {
 	d.lease = grant.Lease
 	l.fx.Reset()
-	d.s.Admit(d.now(d.sides[mqtt.Client]), d.ticket, grant.Admission, &l.fx)
+	d.s.Admit(d.now(d.sides[mqtt.Client]), d.s.Ticket(), grant.Admission, &l.fx)
 	d.apply(l, nil)
 }
 
@@ -223,15 +219,15 @@ func (d *driver) connect() {
 	if c := d.s.Connect(); c != nil {
 		id = c.ClientID
 	}
-	dial := d.g.brokers().Dial(d.sides[mqtt.Client], id, d)
+	dial := d.door.g.brokers().Dial(d.sides[mqtt.Client], id, d)
 	if d.broker == nil && !d.over {
-		d.dial = dial
+		d.cancel = dial.Cancel
 	}
 }
 
 // Dialled brings the broker's connection, or none.
 func (d *driver) Dialled(conn netloop.Conn, b *upstream.Broker) {
-	d.dial = nil
+	d.cancel = nil
 	if d.over {
 		if conn != nil {
 			conn.Close()
@@ -246,7 +242,7 @@ func (d *driver) Dialled(conn netloop.Conn, b *upstream.Broker) {
 	}
 	l := d.local()
 	l.fx.Reset()
-	d.s.Dialled(d.now(d.sides[mqtt.Client]), d.ticket, up, &l.fx)
+	d.s.Dialled(d.now(d.sides[mqtt.Client]), d.s.Ticket(), up, &l.fx)
 	d.apply(l, nil)
 }
 
@@ -340,7 +336,7 @@ func (d *driver) recheck() {
 	if d.over {
 		return
 	}
-	if !d.s.Renew(d.g.state.Load().settings) { // block-mode was switched on
+	if !d.s.Renew(d.door.g.state.Load().settings) { // block-mode was switched on
 		d.stop(revoked)
 		return
 	}
@@ -348,7 +344,7 @@ func (d *driver) recheck() {
 	if old == nil {
 		return
 	}
-	subj, ok := d.g.gate.Recheck(old)
+	subj, ok := d.door.g.gate.Recheck(old)
 	switch {
 	case !ok:
 		d.stop(revoked)
@@ -388,19 +384,15 @@ func (d *driver) release() {
 		d.cancel()
 		d.cancel = nil
 	}
-	if d.dial != nil {
-		d.dial.Cancel()
-		d.dial = nil
-	}
-	d.g.gate.Release(d.lease)
+	d.door.g.gate.Release(d.lease)
 	d.lease = nil
 	if d.broker != nil {
 		d.broker.Release()
 		d.broker = nil
 	}
-	if d.door != nil {
-		d.g.census.leave(d.addr, d.counted)
-		d.door = nil
+	if !d.left {
+		d.left = true
+		d.door.g.census.leave(d.addr, d.counted)
 	}
 }
 
@@ -427,35 +419,31 @@ func closeCode(e session.End) uint16 {
 
 // report hands events to the audit.
 func (d *driver) report(events []session.Event) {
-	d.g.counts.add(events)
-	if d.g.audit == nil {
+	d.door.g.counts.add(events)
+	if d.door.g.audit == nil {
 		return
 	}
 	for i := range events {
-		if e := &events[i]; !d.g.audit.Skips(e) {
+		if e := &events[i]; !d.door.g.audit.Skips(e) {
 			c := d.who()
-			d.g.audit.Emit(c.Event(d.s, e, time.Now()))
+			d.door.g.audit.Emit(c.Event(&d.s, e, time.Now()))
 		}
 	}
 }
 
 // refused audits a connection that is refused before its session has a say.
 func (d *driver) refused(reason policy.Reason, rule policy.RuleRef) {
-	d.g.counts.blocked[reason].Add(1)
-	if d.g.audit != nil {
+	d.door.g.counts.blocked[reason].Add(1)
+	if d.door.g.audit != nil {
 		c := d.who()
-		d.g.audit.Emit(c.Refused(reason, rule, time.Now()))
+		d.door.g.audit.Emit(c.Refused(reason, rule, time.Now()))
 	}
 }
 
 // who is what all events of d have in common.
 func (d *driver) who() audit.Conn {
-	c := audit.Conn{
-		Door: policy.DoorGateway, ID: d.g.idPrefix + strconv.FormatUint(d.id, 16), Addr: d.addr,
-		Since: d.g.started.Add(time.Duration(d.since)),
+	return audit.Conn{
+		Door: policy.DoorGateway, ID: d.door.g.idPrefix + strconv.FormatUint(d.id, 16), Addr: d.addr,
+		Listener: d.door.name, Since: d.door.g.started.Add(time.Duration(d.since)),
 	}
-	if d.door != nil {
-		c.Listener = d.door.name
-	}
-	return c
 }

@@ -54,7 +54,7 @@ func (d *driver) forwarded(list string) *refusal {
 	}
 	from := d.addr
 	d.addr = a
-	rule := d.g.census.move(from, a, &d.g.config().General)
+	rule := d.door.g.census.move(from, a, &d.door.g.config().General)
 	if rule == policy.RuleNone {
 		return nil
 	}

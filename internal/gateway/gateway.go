@@ -333,7 +333,7 @@ func (d *door) open(c netloop.Conn, remote netip.AddrPort) netloop.Handler {
 		return nil
 	}
 	dr := d.driver(c, addr)
-	dr.s = session.New(st.settings, session.Time(c.Now()))
+	dr.s.Start(st.settings, session.Time(c.Now()))
 	if at := st.cfg.General.ConnectTimeoutSecs; at > 0 {
 		c.SetTimer(c.Now() + int64(at)*int64(time.Second))
 	}
@@ -363,5 +363,5 @@ func (d *door) speaks(now session.Time) bool {
 // driver is the driver of a connection that was accepted, still without a
 // session.
 func (d *door) driver(c netloop.Conn, addr netip.Addr) *driver {
-	return &driver{g: d.g, door: d, addr: addr, id: d.g.ids.Add(1), since: c.Now()}
+	return &driver{door: d, addr: addr, id: d.g.ids.Add(1), since: c.Now()}
 }

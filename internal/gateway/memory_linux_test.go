@@ -28,7 +28,7 @@ func TestIdleMemory(t *testing.T) {
 		name  string
 		web   bool
 		bytes float64
-	}{{"tcp", false, 826}, {"ws", true, 922}} {
+	}{{"tcp", false, 794}, {"ws", true, 874}} {
 		t.Run(c.name, func(t *testing.T) {
 			broker, at := listening(t)
 			cfg := parse(t, `{"acl": {"rules": [

@@ -387,8 +387,8 @@ func TestCloseCode(t *testing.T) {
 // There are very many idle clients.
 func TestSizes(t *testing.T) {
 	for name, c := range map[string]struct{ got, most uintptr }{
-		"driver": {unsafe.Sizeof(driver{}), 160},
-		"wsConn": {unsafe.Sizeof(wsConn{}), 96},
+		"driver": {unsafe.Sizeof(driver{}), 352},
+		"wsConn": {unsafe.Sizeof(wsConn{}), 80},
 	} {
 		if c.got > c.most {
 			t.Errorf("%s takes %d bytes, want at most %d", name, c.got, c.most)

@@ -22,7 +22,7 @@ type wsConn struct {
 	rules        *upgradeRules
 	frames       frames
 	packets      packetEnds // of what is sent
-	decoded      int        // bytes kept by the socket that are payload already
+	decoded      uint32     // bytes kept by the socket that are payload already
 	code         uint16     // to close with; 0: normal
 	upgraded     bool
 	closing      bool // the client's close frame has come
@@ -52,7 +52,7 @@ func (w *wsConn) Data(_ netloop.Conn, b []byte) []byte {
 			return nil
 		}
 	}
-	at, to, end, err := w.frames.decode(b, w.decoded, w)
+	at, to, end, err := w.frames.decode(b, int(w.decoded), w)
 	rest := 0
 	if to > at {
 		rest = len(w.inner.Data(w, b[at:to]))
@@ -76,7 +76,7 @@ func (w *wsConn) Data(_ netloop.Conn, b []byte) []byte {
 		w.over(err)
 		return nil
 	}
-	w.decoded = rest
+	w.decoded = uint32(rest)
 	return b[to-rest : end]
 }
 

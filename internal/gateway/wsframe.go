@@ -211,9 +211,9 @@ func appendFrameHeader(dst []byte, op byte, n int) []byte {
 
 // packetEnds finds the ends of MQTT packets in a stream that comes in pieces.
 type packetEnds struct {
-	left  int   // what is still to come, once its length is known
-	shift uint8 // of the next byte of the length
-	phase uint8 // what comes next: 0 a first byte, 1 a length, 2 the rest, 3 no packets any more
+	left  uint32 // what is still to come, once its length is known
+	shift uint8  // of the next byte of the length
+	phase uint8  // what comes next: 0 a first byte, 1 a length, 2 the rest, 3 no packets any more
 }
 
 // lastShift is that of the last byte that a length can have.
@@ -232,7 +232,7 @@ func (p *packetEnds) next(b []byte) int {
 			p.phase = 1
 			continue
 		}
-		p.left |= int(b[n]&0x7f) << p.shift
+		p.left |= uint32(b[n]&0x7f) << p.shift
 		p.shift += 7
 		switch {
 		case b[n] < 0x80:
@@ -244,8 +244,8 @@ func (p *packetEnds) next(b []byte) int {
 	if p.phase == 3 {
 		return len(b)
 	}
-	rest := min(p.left, len(b)-n)
-	if p.left -= rest; p.left == 0 {
+	rest := min(int(p.left), len(b)-n)
+	if p.left -= uint32(rest); p.left == 0 {
 		*p = packetEnds{}
 	}
 	return n + rest

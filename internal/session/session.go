@@ -138,15 +138,22 @@ func made[T any](p **T) *T {
 	return *p
 }
 
-// New starts a session at the client's first byte. now starts the time until
-// the CONNECT must have come.
+// New is a session that was started; see [Session.Start].
 func New(set *Settings, now Time) *Session {
-	s := &Session{set: set, now: now, heard: now, sentUp: now, heardDown: now}
+	s := new(Session)
+	s.Start(set, now)
+	return s
+}
+
+// Start begins at the client's first byte. now starts the time until the CONNECT
+// must have come. It is for a driver that holds its session by value, and called
+// once.
+func (s *Session) Start(set *Settings, now Time) {
+	s.set, s.now, s.heard, s.sentUp, s.heardDown = set, now, now, now, now
 	if set.connectTimeout > 0 {
 		s.deadline = now + set.connectTimeout
 	}
 	s.wake = s.deadline
-	return s
 }
 
 // Connect is what the CONNECT asked for: nil before it, and after it has been
@@ -160,6 +167,9 @@ func (s *Session) Connect() *ConnectInfo {
 
 // KeepAlive is the seconds that the client was told; 0: none.
 func (s *Session) KeepAlive() uint16 { return s.keepAlive }
+
+// Ticket is that of the last Need; see [Effects].
+func (s *Session) Ticket() uint32 { return s.ticket }
 
 // Subject is the policy in force, nil before admission.
 func (s *Session) Subject() *policy.Subject { return s.subj }
