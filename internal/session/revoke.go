@@ -18,9 +18,10 @@ const (
 )
 
 // Policy puts a new subject in force: after a reload, or when the identity
-// changed. Subscriptions that it does not allow any more are ended upstream, a
-// shared one by ending the connection: a delivery filtered at one member would
-// be lost to its group. A nil subject ends the connection as revoked.
+// changed. Who may not connect any more is ended. Subscriptions that it does not
+// allow any more are ended upstream, a shared one by ending the connection: a
+// delivery filtered at one member would be lost to its group. A nil subject ends
+// the connection as revoked.
 func (s *Session) Policy(now Time, subj *policy.Subject, fx *Effects) {
 	s.now = now
 	switch {
@@ -32,17 +33,25 @@ func (s *Session) Policy(now Time, subj *policy.Subject, fx *Effects) {
 		s.generation++
 		switch {
 		case s.set.detect:
-		case s.state == stateOpen:
-			s.recheck(fx)
 		case s.state == stateDial:
 			s.redecide(fx)
+		default:
+			s.recheck(fx)
 		}
 	}
 	s.finish(fx)
 }
 
-// recheck applies a new policy to the subscriptions held.
+// recheck applies a new policy to who is connected, and to the subscriptions
+// held.
 func (s *Session) recheck(fx *Effects) {
+	if v := s.subj.Connect(nil); !v.Allowed() {
+		s.ending(faultOf(CausePolicy, v.Reason, v.Rule), fx)
+		return
+	}
+	if s.state != stateOpen {
+		return
+	}
 	var list []lost
 	for _, f := range s.held.sorted() {
 		if v := s.subj.Subscribe([]byte(f), 0, nil); !v.Allowed() {

@@ -279,6 +279,7 @@ func endDialogues(b *dialogueBook) {
 // reloadDialogues are about a policy that changes under a connection.
 func reloadDialogues(b *dialogueBook) {
 	narrow := strings.Replace(conf(allVersions), `"dev/secret/#"`, `"dev/secret/#", "dev/a/#"`, 1)
+	shut := strings.Replace(conf(allVersions), `"rules": [`, `"rules": [{"name": "shut", "actions": ["connect"], "decision": "deny"},`, 1)
 	for _, v := range all {
 		t := b.add("reload/subscription-ended", v, GatewayDoor, conf(allVersions)).opens().
 			client(Subscribe(v, 3, "dev/a/x", "dev/b")).passes().broker(Suback(v, 3, 0, 0)).passes().
@@ -299,6 +300,14 @@ func reloadDialogues(b *dialogueBook) {
 			act(Reload).events("blocked,acl-denied").
 			toClient(bye(v, 0x87)).toBroker(Disconnect(v, 0)).disconnects("policy", 0x87)
 		t.last().Config = narrow
+		t = b.add("reload/may-not-connect", v, GatewayDoor, conf(allVersions)).opens().
+			act(Reload).toClient(bye(v, 0x87)).toBroker(Disconnect(v, 0)).disconnects("policy", 0x87)
+		t.last().Config = shut
+		t = b.add("reload/may-not-connect-before-connack", v, GatewayDoor, conf(allVersions)).
+			client(hello(v)).toBroker(hello(v)).
+			act(Reload).toClient(pick(v, Connack(v, false, 0x87), Connack(v, false, 5))).
+			toBroker(Disconnect(v, 0)).disconnects("policy", 0x87)
+		t.last().Config = shut
 		t = b.add("reload/never-answered", v, GatewayDoor, conf(allVersions)).opens().
 			client(Subscribe(v, 3, "dev/a/x")).passes().broker(Suback(v, 3, 0)).passes().
 			act(Reload).toBroker(Unsubscribe(v, 0xFFFF, "dev/a/x")).events("subscription-removed")
