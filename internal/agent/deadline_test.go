@@ -253,6 +253,12 @@ func TestRevoked(t *testing.T) {
 
 	reload(t, a, `{"auth":{"enabled":true,"providers":[{"type":"file","path":"users.json"}]},"acl":{"default-action":"deny"}}`)
 	want(t, "the new policy holds for bob", other.Send(t, mqtt.Client, publish("dev/a", 0)), wire.WSDrop)
+
+	reload(t, a, `{"auth":{"enabled":true,"providers":[{"type":"file","path":"users.json"}]},
+		"acl":{"default-action":"allow","rules":[{"name":"shut","match":{"username":"bob"},"actions":["connect"],"decision":"deny"}]}}`)
+	r := other.Send(t, mqtt.Client, publish("dev/a", 0))
+	wantClose(t, "bob may not connect any more", r, 1008)
+	wantRule(t, r, "shut")
 }
 
 // TestStopFinishes: a decision in work is answered before the agent ends.

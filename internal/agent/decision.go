@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"cmp"
+
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 )
@@ -18,6 +20,11 @@ type decision struct {
 }
 
 var allow = decision{ws: wire.WSAllow}
+
+// broken closes for a fault of the proxy's events that check names.
+func broken(check string) decision {
+	return decision{ws: wire.WSClose, code: closePolicy, reason: policy.ReasonProtocol, rule: policy.RuleNone, check: check}
+}
 
 // note is what an answer tells in its audit part.
 type note struct {
@@ -65,8 +72,12 @@ func codeFor(r policy.Reason, rule policy.RuleRef) uint16 {
 // takes it for: its waiting table knows only the correlation id.
 func (d *decision) answer(g wire.Generation, id []byte) wire.Answer {
 	out := wire.Answer{Version: g, CorrelationID: id, Frame: true, WebSocket: d.ws, Tags: d.note.tags}
-	if d.note.rule != "" {
-		out.Rules = []string{d.note.rule}
+	rule := d.note.rule
+	if rule == "" && d.ws != wire.WSAllow {
+		rule = cmp.Or(d.check, d.rule.Builtin(), d.reason.Rule().Builtin())
+	}
+	if rule != "" {
+		out.Rules = []string{rule}
 	}
 	if d.ws == wire.WSAllow {
 		return out

@@ -120,7 +120,7 @@ func (c *conn) completed(id string) {
 		return
 	}
 	if ws.pending != nil {
-		ws.pending.abandon(decision{ws: wire.WSClose, code: closePolicy, reason: policy.ReasonProtocol})
+		ws.pending.abandon(broken("event-in-work"))
 	}
 	if ws.doom != nil {
 		ws.free(c.agent)
@@ -160,7 +160,7 @@ func (c *conn) slowFrame(payload, whole []byte) bool {
 	}
 	// Which WebSocket it was is not sure: the one with this id ends.
 	if ws := a.table.byID(id); ws != nil {
-		c.endUnreadable(ws)
+		c.endUnreadable(ws, "unreadable-event")
 	}
 	set := a.settings.Load()
 	d := decision{ws: wire.WSClose, code: closePolicy, reason: policy.ReasonUninspectable, rule: policy.RuleNone}
@@ -174,7 +174,9 @@ func (c *conn) slowFrame(payload, whole []byte) bool {
 	return true
 }
 
-func (c *conn) endUnreadable(ws *webSocket) {
+// endUnreadable ends a WebSocket of which something could not be read; check
+// says what.
+func (c *conn) endUnreadable(ws *webSocket, check string) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	switch {
@@ -183,9 +185,10 @@ func (c *conn) endUnreadable(ws *webSocket) {
 		ws.opaque = true
 	case ws.doom == nil:
 		if ws.pending != nil {
-			ws.pending.abandon(decision{ws: wire.WSClose, code: closePolicy, reason: policy.ReasonProtocol})
+			ws.pending.abandon(broken("event-in-work"))
 		}
-		ws.revoke(c.agent, &c.fx, policy.ReasonUninspectable, policy.RuleNone)
+		ws.endSession(c.agent, &c.fx, session.End{Cause: session.CauseProtocol, Reason: policy.ReasonUninspectable, Rule: policy.RuleNone})
+		ws.doomed(c.agent, doom{reason: policy.ReasonUninspectable, rule: policy.RuleNone, name: check})
 	}
 }
 
@@ -220,7 +223,7 @@ func (c *conn) decide() (d decision) {
 			return c.unknown(set, e)
 		}
 		if err != nil {
-			c.endUnreadable(ws)
+			c.endUnreadable(ws, "base64")
 			return ws.refuse(a, policy.ReasonUninspectable, closePolicy, "base64")
 		}
 		if d, again := ws.live(c, e); !again {

@@ -198,6 +198,16 @@ func wantClose(tb testing.TB, what string, r wire.Response, code uint16) {
 	if len(r.Tags) < 3 || !slices.Equal(r.Tags[:2], []string{"mqtt", "blocked"}) {
 		tb.Fatalf("%s: tags %q", what, r.Tags)
 	}
+	if len(r.Rules) != 1 || r.Rules[0] == "" {
+		tb.Fatalf("%s: %q of rules %q: a denial names its rule", what, r.Tags, r.Rules)
+	}
+}
+
+func wantRule(tb testing.TB, r wire.Response, rule string) {
+	tb.Helper()
+	if !slices.Equal(r.Rules, []string{rule}) {
+		tb.Fatalf("denied by %q, want %q", r.Rules, rule)
+	}
 }
 
 var generations = []wire.Generation{wire.V1, wire.V2}

@@ -65,7 +65,7 @@ func (p *pending) check() {
 	case ws.set.failOpen != nil:
 		id := p.claimed()
 		if reason, rule := ws.set.failOpen.Unfit(&id); rule != policy.RuleNone {
-			g.Admission = session.Admission{Reason: reason, Rule: rule}
+			g.Admission = session.Admission{Reason: reason, Rule: rule, By: ws.set.failOpen}
 			break
 		}
 		g.Admission = session.Admission{Subject: ws.set.failOpen.Bind(id), Rule: policy.RuleFailOpen}

@@ -49,6 +49,6 @@ func (ws *webSocket) replace(a *Agent, fx *session.Effects, s *policy.Subject) {
 	ws.sess.Policy(a.now(), s, fx)
 	ws.report(a, fx, false)
 	if fx.Ended {
-		ws.doomed(a, doom{reason: fx.End.Reason, rule: fx.End.Rule})
+		ws.doomed(a, doom{reason: fx.End.Reason, rule: fx.End.Rule, name: ws.ruleName(fx.End.Rule)})
 	}
 }

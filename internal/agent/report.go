@@ -30,14 +30,13 @@ func (ws *webSocket) report(a *Agent, fx *session.Effects, split bool) note {
 		if e.Kind == session.KindConnected {
 			ws.connected(a)
 		}
+		out := ws.who.Event(ws.sess, e, now)
+		n = n.or(note{tags: out.Tags, rule: out.Rule, rank: rankOf(e.Kind)})
 		if split && e.Kind == session.KindBlocked && ws.repeated(a, e, now) {
 			// Clients that cut packets into frames reconnect and send the same
 			// again and again.
-			n = n.or(note{tags: blockedTags(e.Reason), rank: rankBlocked})
 			continue
 		}
-		out := ws.who.Event(ws.sess, e, now)
-		n = n.or(note{tags: out.Tags, rule: out.Rule, rank: rankOf(e.Kind)})
 		if !a.audit.Skips(e) {
 			a.audit.Emit(out)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/policy"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/session"
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
@@ -69,7 +70,7 @@ func TestSharedID(t *testing.T) {
 			ws := a.table.byID(w.ID)
 			ws.mu.Lock()
 			defer ws.mu.Unlock()
-			ws.doomed(a.Agent, doom{})
+			ws.doomed(a.Agent, doom{reason: policy.ReasonNotAllowed, name: "revoked"})
 		}},
 		{"it was not there from the beginning", func(t *testing.T, _ *door, w *testkit.WebSocket) {
 			w.Index[mqtt.Client] = 1

@@ -6,7 +6,19 @@ import (
 	"testing"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/agent/wire"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/mqtt"
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
+
+// TestUnfitNamesTheRule: who is refused before there is a subject is told of by
+// the rule that refused all the same.
+func TestUnfitNamesTheRule(t *testing.T) {
+	a := open(t, `{"acl":{"default-action":"allow","rules":[{"name":"own","topics":["own/%c"],"decision":"deny"}]}}`, nil)
+	r := impatient(t, a, wire.V2).Open("w").Send(t, mqtt.Client, testkit.Connect(v4, "c/1"))
+	wantClose(t, "a client id that does not fit", r, 1008)
+	wantRule(t, r, "own")
+	a.await(t, "mqtt,blocked,client-id-invalid")
+}
 
 // TestFailOpenUnfit: who has a name that a deny rule cannot be filled with is
 // not let in at the deadline either.
@@ -23,6 +35,7 @@ func TestFailOpenUnfit(t *testing.T) {
 	}
 	if r, ok := timed(p.Open("unfit"), alice("c/1", "right")); ok {
 		wantClose(t, "a client id that does not", r, 1008)
+		wantRule(t, r, "rules[0]")
 		a.await(t, "mqtt,blocked,client-id-invalid")
 	}
 }

@@ -51,8 +51,9 @@ type webSocket struct {
 type doom struct {
 	reason   policy.Reason
 	rule     policy.RuleRef
-	hijacked bool // two WebSockets have this key: both are closed
-	enforced bool // block-mode was switched on: closed although the WebSocket began without
+	name     string // of the rule, or of the check that stands for it
+	hijacked bool   // two WebSockets have this key: both are closed
+	enforced bool   // block-mode was switched on: closed although the WebSocket began without
 }
 
 // The bounds of silence: beyond 1.5 times its keep-alive the session itself
@@ -116,25 +117,27 @@ func (ws *webSocket) frame(c *conn, e *event) decision {
 			return ws.refuse(a, policy.ReasonProtocol, closePolicy, "correlation-id")
 		}
 		if p := ws.pending; p != nil {
-			p.abandon(decision{ws: wire.WSClose, code: closePolicy, reason: policy.ReasonProtocol})
+			p.abandon(broken("correlation-id"))
 		}
 		if ws.doom == nil {
 			ws.endSession(a, &c.fx, session.End{Cause: session.CauseProtocol, Reason: policy.ReasonProtocol, Rule: policy.RuleNone})
-			ws.doomed(a, doom{reason: policy.ReasonProtocol, rule: policy.RuleNone, hijacked: true})
+			ws.doomed(a, doom{reason: policy.ReasonProtocol, rule: policy.RuleNone, name: "correlation-id", hijacked: true})
 		}
 		return ws.refuse(a, policy.ReasonProtocol, closePolicy, "correlation-id")
 	case ws.doom != nil:
-		d := ws.doom
+		d, set := ws.doom, ws.set
 		defer ws.free(a)
-		code := codeFor(d.reason, d.rule)
 		if d.enforced {
-			return decision{ws: wire.WSClose, code: code, reason: d.reason, rule: policy.RuleNone, note: a.block(a.settings.Load(), ws.id, ws.addr, d.reason, "")}
+			set = a.settings.Load()
 		}
-		return ws.refuse(a, d.reason, code, "")
+		return decision{
+			ws: wire.WSClose, code: codeFor(d.reason, d.rule), reason: d.reason, rule: policy.RuleNone,
+			note: a.block(set, ws.id, ws.addr, d.reason, d.name), // the client is not told whose rule it was
+		}
 	case ws.pending != nil:
 		// The proxy sends the next frame when this one is answered: the ids of
 		// two events in work are mixed up there.
-		ws.pending.abandon(decision{ws: wire.WSClose, code: closePolicy, reason: policy.ReasonProtocol})
+		ws.pending.abandon(broken("event-in-work"))
 		return ws.fail(c, policy.ReasonProtocol, closePolicy, "event-in-work")
 	case f.Index != ws.next[e.side]:
 		return ws.fail(c, policy.ReasonUninspectable, closePolicy, "frame-index")
@@ -393,7 +396,15 @@ func (ws *webSocket) revoke(a *Agent, fx *session.Effects, r policy.Reason, rule
 	fx.Reset()
 	ws.sess.End(a.now(), session.End{Cause: session.CausePolicy, Reason: r, Rule: rule}, fx)
 	ws.report(a, fx, false)
-	ws.doomed(a, doom{reason: r, rule: rule})
+	ws.doomed(a, doom{reason: r, rule: rule, name: ws.ruleName(rule)})
+}
+
+// ruleName is the name of a rule of the policy in force for the session.
+func (ws *webSocket) ruleName(r policy.RuleRef) string {
+	if s := ws.sess.Subject(); s != nil {
+		return s.Engine().RuleName(r)
+	}
+	return r.Builtin()
 }
 
 // doomed has the WebSocket closed at its next frame. The caller holds mu.

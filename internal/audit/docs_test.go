@@ -88,7 +88,8 @@ func TestDocs(t *testing.T) {
 	}
 	compare(t, "Rules", rules, []string{
 		"event-in-work", "frame-index", "frame-order", "frame-size", "text-frame", "control-frame", "reserved-opcode",
-		"continuation", "unreadable-event",
+		"continuation", "unreadable-event", "base64", "unknown-connection", "correlation-id", "permessage-deflate",
+		"subprotocol", "max-sessions",
 	})
 
 	var ends []string

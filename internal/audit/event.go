@@ -112,9 +112,12 @@ func (c *Conn) event(
 	if rule == policy.RuleNone {
 		rule = e.Reason.Rule()
 	}
-	out.Rule = rule.Builtin() // without a subject only these decide
+	engine := e.By
 	if subject != nil {
-		out.Rule = subject.Engine().RuleName(rule)
+		engine = subject.Engine()
+	}
+	if out.Rule = rule.Builtin(); engine != nil {
+		out.Rule = engine.RuleName(rule)
 	}
 	out.who(info, subject)
 	if e.Kind == session.KindDisconnected {

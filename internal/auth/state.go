@@ -109,7 +109,7 @@ func (st *state) serves(p *provider, listener string) bool {
 // refuse is the answer to a client that is not admitted. In detect-only it goes
 // on under its claimed name, unverified.
 func (st *state) refuse(r *Request, reason policy.Reason, rule policy.RuleRef) Grant {
-	a := session.Admission{Reason: reason, Rule: rule}
+	a := session.Admission{Reason: reason, Rule: rule, By: st.engine}
 	if !st.cfg.General.BlockMode {
 		id := identity(r)
 		unverify(&id)

@@ -29,6 +29,7 @@ type Admission struct {
 	Subject *policy.Subject // nil: refused
 	Reason  policy.Reason
 	Rule    policy.RuleRef
+	By      *policy.Engine // whose rule Rule is, where there is no Subject; may be nil
 	// Detected is set in detect-only: Subject is bound to the claimed name,
 	// unverified, and Reason says why it would have been refused.
 	Detected bool
@@ -43,8 +44,9 @@ type start struct {
 	c         mqtt.Connect
 	info      ConnectInfo
 	will      policy.Verdict
-	aboutWill bool // what is being decided is the will
-	detected  bool // admitted although it would have been refused
+	aboutWill bool           // what is being decided is the will
+	detected  bool           // admitted although it would have been refused
+	by        *policy.Engine // who refuses it
 	upID      string
 	expiry    uint32 // session expiry as sent upstream
 	lowered   bool   // below what the client asked for
@@ -180,7 +182,7 @@ func (s *Session) blocksConnect(r policy.Reason, rule policy.RuleRef, fx *Effect
 func (s *Session) connectEvent(k Kind, d Decision, r policy.Reason, rule policy.RuleRef, fx *Effects) {
 	e := Event{Kind: k, Decision: d, Reason: r, Rule: rule, Packet: mqtt.CONNECT, From: mqtt.Client}
 	if st := s.start; st != nil {
-		e.Waited = st.waited
+		e.Waited, e.By = st.waited, st.by
 		if w := &st.c.Will; st.aboutWill {
 			e.Will = true
 			e.Topic, e.QoS, e.Retain, e.PayloadBytes = w.Topic, w.QoS, w.Retain, len(w.Payload)
@@ -219,6 +221,7 @@ func (s *Session) admit(a Admission, fx *Effects) {
 	st.info.Password, st.waited = nil, s.now-st.asked
 	s.heard = s.now // until now we did not read
 	if a.Subject == nil {
+		st.by = a.By
 		s.refused(st.h, st.pos, a.Reason, a.Rule, fx)
 		return
 	}

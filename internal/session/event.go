@@ -31,6 +31,7 @@ type Event struct {
 	Decision     Decision
 	Reason       policy.Reason
 	Rule         policy.RuleRef
+	By           *policy.Engine // whose rule it is, where the session has no subject; may be nil
 	Packet       mqtt.Type
 	From         mqtt.Side // who sent the packet
 	Will         bool      // of a CONNECT: the decision is about its will, and so is what follows
