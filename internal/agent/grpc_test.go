@@ -362,13 +362,13 @@ func TestSilentCallers(t *testing.T) {
 func TestSlowCheckRPC(t *testing.T) {
 	for _, g := range generations {
 		a := slowDoor(t, "", overRPC)
-		p := a.rpcProxy(t, g)
+		p := impatientRPC(t, a, g)
 		n := 0
 		ask := func(password string) (wire.Response, bool) { // in time, says TestDeadline
 			n++
 			r, err := p.Open(fmt.Sprint("slow", n)).Try(mqtt.Client, wire.OpBinary, true, alice("c", password))
 			if err != nil { // the machine stood still: nothing is answered late
-				p = a.rpcProxy(t, g)
+				p = impatientRPC(t, a, g)
 			}
 			return r, err == nil
 		}

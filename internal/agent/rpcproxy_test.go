@@ -37,16 +37,33 @@ func (d *door) dialRPC(tb testing.TB, opts ...grpc.DialOption) *grpc.ClientConn 
 func (d *door) rpcProxy(tb testing.TB, g wire.Generation) *testkit.Proxy {
 	tb.Helper()
 	if g == wire.V1 {
-		return &testkit.Proxy{Generation: g, Via: callProxy{agentv1.NewAgentProcessorClient(d.dialRPC(tb))}}
+		return &testkit.Proxy{Generation: g, Via: callProxy{agentv1.NewAgentProcessorClient(d.dialRPC(tb)), testkit.Patience}}
 	}
 	return &testkit.Proxy{Generation: g, Via: shakenStream(tb, d.dialRPC(tb))}
 }
 
+// impatientRPC is impatient over gRPC.
+func impatientRPC(t *testing.T, a *door, g wire.Generation) *testkit.Proxy {
+	t.Helper()
+	p := a.rpcProxy(t, g)
+	switch via := p.Via.(type) {
+	case callProxy:
+		via.limit = 4 * deadline
+		p.Via = via
+	case *streamProxy:
+		via.limit = 4 * deadline
+	}
+	return p
+}
+
 // callProxy plays a proxy that speaks v1 over gRPC.
-type callProxy struct{ agentv1.AgentProcessorClient }
+type callProxy struct {
+	agentv1.AgentProcessorClient
+	limit time.Duration // of a call about a frame
+}
 
 func (p callProxy) Frame(ctx context.Context, e *wire.FrameEvent) (wire.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, testkit.Patience)
+	ctx, cancel := context.WithTimeout(ctx, p.limit)
 	defer cancel()
 	out, err := p.ProcessEvent(ctx, frameV1(e))
 	return readV1(out), err
@@ -105,6 +122,7 @@ func readV1(in *agentv1.AgentResponse) (r wire.Response) {
 type streamProxy struct {
 	stream grpc.BidiStreamingClient[agentv2.ProxyToAgent, agentv2.AgentToProxy]
 	cancel context.CancelFunc
+	limit  time.Duration          // of a wait
 	as     wire.WebSocketDecision // what a refusal of a frame is taken for
 
 	// Guarded by mu.
@@ -127,7 +145,7 @@ func openStream(tb testing.TB, cc grpc.ClientConnInterface) *streamProxy {
 	if err != nil || !limit.Stop() {
 		tb.Fatalf("headers of the stream: %v", err)
 	}
-	return &streamProxy{stream: stream, cancel: cancel, asked: map[string]bool{}}
+	return &streamProxy{stream: stream, cancel: cancel, limit: testkit.Patience, asked: map[string]bool{}}
 }
 
 // shakenStream is a stream that has shaken hands.
@@ -156,7 +174,7 @@ func (p *streamProxy) send(tb testing.TB, m *agentv2.ProxyToAgent) {
 
 // recv is the next message, unsolicited ones kept aside.
 func (p *streamProxy) recv() (*agentv2.AgentToProxy, error) {
-	limit := time.AfterFunc(testkit.Patience, p.cancel)
+	limit := time.AfterFunc(p.limit, p.cancel)
 	defer limit.Stop()
 	for {
 		m, err := p.stream.Recv()
