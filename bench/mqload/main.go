@@ -162,7 +162,7 @@ func (c *settings) serve(ctx context.Context, sinks bool) error {
 		err = relay(ln, c.upstream, c.splice)
 	}
 	if ctx.Err() != nil {
-		return nil
+		err = nil
 	}
 	return err
 }
