@@ -53,30 +53,19 @@ func open(t *testing.T, cfg config.Admin, s *source) *Server {
 	return a
 }
 
-// get asks without keeping the connection.
 func get(t *testing.T, a *Server, method, path, host, auth string) (int, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+a.Addr().String()+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Close = true
 	if host != "" {
 		r.Host = host
 	}
 	if auth != "" {
 		r.Header.Set("Authorization", auth)
 	}
-	out, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Body.Close()
-	b, err := io.ReadAll(out.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out.StatusCode, string(b)
+	return testkit.Ask(t, r)
 }
 
 func TestPages(t *testing.T) {

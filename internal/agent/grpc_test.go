@@ -11,7 +11,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -215,21 +214,10 @@ func TestControlStream(t *testing.T) {
 // so, and is in force before the pong.
 func TestPushRPC(t *testing.T) {
 	const pushed = `{"general":{"log-packets":true}}`
-	var mu sync.Mutex
-	var got []string
-	apply := func(o *Options) {
-		o.Configure = func(raw []byte) error {
-			mu.Lock()
-			defer mu.Unlock()
-			if got = append(got, string(raw)); strings.Contains(string(raw), "acl") {
-				return errors.New("pushed:1:2: nonsense")
-			}
-			return nil
-		}
-	}
-	count := func() int { mu.Lock(); defer mu.Unlock(); return len(got) }
+	got := &pushes{refuses: "acl", why: "pushed:1:2: nonsense"}
+	count := func() int { return len(got.list()) }
 
-	a := open(t, conf(), nil, overRPC, apply)
+	a := open(t, conf(), nil, overRPC, got.take)
 	p := openStream(t, a.dialRPC(t))
 	p.send(t, hello(pushed))
 	if w := p.next(t).GetHandshake(); w.GetSuccess() || !strings.Contains(w.GetError(), "agent.accept-config") || w.GetCapabilities() == nil {
@@ -256,7 +244,7 @@ func TestPushRPC(t *testing.T) {
 		t.Errorf("health %d %q", s, r)
 	}
 
-	a = open(t, conf(`"agent":{"accept-config":"grpc"}`), nil, overRPC, apply)
+	a = open(t, conf(`"agent":{"accept-config":"grpc"}`), nil, overRPC, got.take)
 	p = openStream(t, a.dialRPC(t))
 	p.send(t, hello(pushed))
 	if w := p.next(t).GetHandshake(); !w.GetSuccess() || count() != 1 || !w.GetCapabilities().GetFeatures().GetConfigPush() {

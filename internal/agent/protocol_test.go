@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -413,22 +414,39 @@ func TestTellsProxies(t *testing.T) {
 	}
 }
 
+// pushes are the configurations that an agent was given; one with the word
+// refuses is refused.
+type pushes struct {
+	refuses, why string
+
+	mu  sync.Mutex
+	got []string
+}
+
+func (p *pushes) take(o *Options) {
+	o.Configure = func(raw []byte) error {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.got = append(p.got, string(raw)); strings.Contains(string(raw), p.refuses) {
+			return errors.New(p.why)
+		}
+		return nil
+	}
+}
+
+// list is what was pushed so far.
+func (p *pushes) list() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.got)
+}
+
 // TestConfigure pushes a configuration as proxies do: in the handshake and by
 // its event.
 func TestConfigure(t *testing.T) {
 	const pushed = `{"auth":{"enabled":true}}`
-	var mu sync.Mutex
-	var got []string
-	apply := func(o *Options) {
-		o.Configure = func(raw []byte) error {
-			mu.Lock()
-			defer mu.Unlock()
-			if got = append(got, string(raw)); strings.Contains(string(raw), "bad") {
-				return errors.New("auth.bad: unknown key")
-			}
-			return nil
-		}
-	}
+	p := &pushes{refuses: "bad", why: "auth.bad: unknown key"}
+	apply := []func(*Options){p.take}
 	for _, c := range []struct {
 		name, conf, config string
 		change             []func(*Options)
@@ -436,25 +454,23 @@ func TestConfigure(t *testing.T) {
 		applied            bool
 	}{
 		{"not in this version", "socket", pushed, nil, "its own file", false},
-		{"accepted", "socket", pushed, []func(*Options){apply}, "", true},
-		{"refused", "socket", `{"auth":{"bad":1}}`, []func(*Options){apply}, "unknown key", true},
-		{"not wanted", "none", pushed, []func(*Options){apply}, "accept-config", false},
+		{"accepted", "socket", pushed, apply, "", true},
+		{"refused", "socket", `{"auth":{"bad":1}}`, apply, "unknown key", true},
+		{"not wanted", "none", pushed, apply, "accept-config", false},
 		{"nothing", "socket", "{}", nil, "", false},
 		{"null", "none", "null", nil, "", false},
 	} {
 		a := open(t, conf(`"agent":{"accept-config":"`+c.conf+`"}`), nil, c.change...)
 		for _, g := range generations {
-			got = nil
+			before := len(p.list())
 			err := testkit.Configure(a.socket, g, json.RawMessage(c.config))
 			name := fmt.Sprintf("%s, v%d", c.name, g)
 			if (err == nil) != (c.fails == "") || err != nil && !strings.Contains(err.Error(), c.fails) {
 				t.Errorf("%s: %v, want a reason with %q", name, err, c.fails)
 			}
-			mu.Lock()
-			if (len(got) > 0) != c.applied || c.applied && got[0] != c.config {
+			if got := p.list()[before:]; (len(got) > 0) != c.applied || c.applied && got[0] != c.config {
 				t.Errorf("%s: applied %q", name, got)
 			}
-			mu.Unlock()
 			if state, reasons := a.Health(); (state == wire.Degraded) != (c.fails != "") || len(reasons) > 0 && reasons[0] != "push-refused" {
 				t.Errorf("%s: health %d %q", name, state, reasons)
 			}

@@ -1,14 +1,12 @@
 package app
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,14 +16,8 @@ import (
 
 // logged collects a log's lines, without time and level.
 type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
+	testkit.Buffer
+	taken int // bytes
 }
 
 func (l *logged) logger() *slog.Logger {
@@ -39,20 +31,17 @@ func (l *logged) logger() *slog.Logger {
 
 // take returns what was logged since the last call.
 func (l *logged) take() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	defer l.text.Reset()
-	return l.text.String()
+	s := l.rest()
+	l.taken += len(s)
+	return s
 }
+
+func (l *logged) rest() string { return l.String()[l.taken:] }
 
 // await returns once the log holds text.
 func (l *logged) await(t *testing.T, text string) {
 	t.Helper()
-	testkit.Eventually(t, "logged: "+text, func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return strings.Contains(l.text.String(), text)
-	})
+	testkit.Eventually(t, "logged: "+text, func() bool { return strings.Contains(l.rest(), text) })
 }
 
 func wantLines(t *testing.T, what, got string, want ...string) {
