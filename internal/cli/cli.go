@@ -188,7 +188,7 @@ func report(w io.Writer, err error) {
 	}
 	var errs config.Errors
 	if errors.As(err, &errs) {
-		fmt.Fprintln(w, strings.TrimRight(text, "\n"))
+		fmt.Fprintln(w, errs)
 		return
 	}
 	var pe *kong.ParseError
