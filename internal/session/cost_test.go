@@ -26,6 +26,7 @@ func costly(v mqtt.Version) map[string][]byte {
 		"subscribe/levels":          testkit.Subscribe(v, 7, times(16, strings.Repeat("+/", 32_000)+"+")...),
 		"subscribe/1000-deep":       testkit.Subscribe(v, 7, times(1000, deep)...),
 		"subscribe/1000-denied":     testkit.Subscribe(v, 7, times(1000, "other/"+strings.Repeat("+/", 62)+"+")...),
+		"subscribe/1000-shaded":     testkit.Subscribe(v, 7, times(1000, "+/secret/1")...),
 		"subscribe/1000-long":       testkit.Subscribe(v, 7, times(1000, "dev/"+strings.Repeat("x", 1020))...),
 		"subscribe/1000-shared":     testkit.Subscribe(v, 7, times(1000, "$share/g/"+deep)...),
 		"subscribe/1000-all":        testkit.Subscribe(v, 7, times(1000, "#")...),
@@ -85,7 +86,11 @@ func BenchmarkCostly(b *testing.B) {
 	for i := range 2000 {
 		fmt.Fprintf(&many, `{"topics": ["dev/a%d/+/%d/#", "+/+/x%[1]d"], "decision": "%[3]s"},`, i, i%7, []string{"allow", "deny"}[i%2])
 	}
-	for rules, text := range map[string]string{"few": few.String(), "many": many.String()} {
+	shaded := `{"topics": ["+/secret/#"], "decision": "deny"},`
+	for i := range 2000 {
+		shaded += fmt.Sprintf(`{"topics": ["d%d/#"], "decision": "allow"},`, i)
+	}
+	for rules, text := range map[string]string{"few": few.String(), "many": many.String(), "shaded": shaded} {
 		config := `{"acl": {"rules": [` + text + `{"topics": ["dev/#"], "decision": "allow"}]}}`
 		for name, p := range costly(mqtt.V5) {
 			b.Run(rules+"/"+name, func(b *testing.B) {

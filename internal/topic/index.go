@@ -97,8 +97,8 @@ const root = 1
 // manyVisits nodes before it is asked of the blocks instead.
 const (
 	manySteps    = 64
-	manyPatterns = 2048
-	manyVisits   = 1024
+	manyPatterns = 256
+	manyVisits   = 128
 )
 
 // NewIndex builds the index of entries, nil when there are none.

@@ -36,7 +36,10 @@ type walker struct {
 }
 
 func (w *walker) begin(filter string, depth int, buf *words) {
-	w.base = buf.base[:0]
+	w.base, w.word = buf.base[:0], buf.word[:0]
+	if n := Levels(filter); n > len(buf.base) {
+		w.base, w.word = make([]string, 0, n), make([]string, 0, n+1)
+	}
 	for rest, more := filter, true; more; {
 		var level string
 		if level, rest, more = cut(rest); level == "#" {
@@ -53,7 +56,6 @@ func (w *walker) begin(filter string, depth int, buf *words) {
 			w.from++
 		}
 	}
-	w.word = buf.word[:0]
 	w.under = buf.under[:0]
 	for range w.to - w.from + 1 {
 		w.under = append(w.under, 0)
