@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -121,7 +120,7 @@ func (f *runFlags) serve(ctx context.Context, stdio *IO, o app.Options, override
 	if err != nil {
 		return usage(err)
 	}
-	tuneCollector()
+	tuneCollector(ctx)
 	return a.Run(ctx, reload, func() {
 		for _, c := range cautions(first) {
 			log.Warn(c)
@@ -146,15 +145,6 @@ func (f *runFlags) load(log *slog.Logger) (*config.Config, error) {
 		log.Warn("configuration", "place", w.Place, "key", w.Path, "warning", w.Text)
 	}
 	return cfg, nil
-}
-
-// tuneCollector trades a little more collecting for a quarter less memory:
-// packets on their way allocate nothing, so there is little to collect, and
-// what is live is mostly idle connections. GOGC in the environment wins.
-func tuneCollector() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
 }
 
 // cautions are what an operator must know about a configuration that is not

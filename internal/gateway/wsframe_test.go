@@ -360,7 +360,7 @@ func FuzzPacketEnds(f *testing.F) {
 		for piece := range slices.Chunk(stream, size) {
 			for len(piece) > 0 {
 				n := p.next(piece)
-				if n <= 0 || n > len(piece) || p.left < 0 {
+				if n <= 0 || n > len(piece) {
 					t.Fatalf("% x in pieces of %d: %d of %d bytes, %+v", stream, size, n, len(piece), p)
 				}
 				piece = piece[n:]
