@@ -90,6 +90,11 @@ func (d *driver) now(c netloop.Conn) session.Time { return session.Time(c.Now())
 // apply does what the session asks for. input is what it was fed, if it was.
 func (d *driver) apply(l *local, input []byte) {
 	fx := &l.fx
+	if fx.Ended {
+		d.report(fx.Events)
+		d.end(l, input)
+		return
+	}
 	// First the broker: what the client is told has been done.
 	for _, side := range [...]mqtt.Side{mqtt.Broker, mqtt.Client} {
 		if conn := d.sides[side]; conn != nil && len(fx.Out[side]) > 0 {
@@ -98,10 +103,6 @@ func (d *driver) apply(l *local, input []byte) {
 	}
 	if len(fx.Events) > 0 {
 		d.report(fx.Events)
-	}
-	if fx.Ended {
-		d.end(fx.End)
-		return
 	}
 	if client := d.sides[mqtt.Client]; client != nil && (d.keeps || fx.Kept > 0) {
 		d.keeps = fx.Kept > 0
@@ -356,26 +357,28 @@ func (d *driver) recheck() {
 	}
 }
 
-// end closes what is open. What was to be said has been written.
-func (d *driver) end(e session.End) {
+// end says what is still to be said, first to the broker, and closes what is
+// open. Only then may others have what the client held.
+func (d *driver) end(l *local, input []byte) {
 	d.over = true
-	d.release()
-	if c := d.sides[mqtt.Client]; c != nil {
-		d.sides[mqtt.Client] = nil
-		switch w, web := c.(*wsConn); {
-		case web:
-			w.code = closeCode(e)
-			w.Finish()
-		case e.Cause == session.CauseClientDisconnect && c.Pending() == 0:
-			c.Close() // it has said its last word
-		default:
-			c.Finish()
-		}
-	}
 	if c := d.sides[mqtt.Broker]; c != nil {
 		d.sides[mqtt.Broker] = nil
-		c.Finish()
+		c.Finish(l.join(mqtt.Broker, input))
 	}
+	if c := d.sides[mqtt.Client]; c != nil {
+		d.sides[mqtt.Client] = nil
+		last, e := l.join(mqtt.Client, input), &l.fx.End
+		switch w, web := c.(*wsConn); {
+		case web:
+			w.code = closeCode(*e)
+			w.Finish(last)
+		case e.Cause == session.CauseClientDisconnect && len(last) == 0 && c.Pending() == 0:
+			c.Close() // it has said its last word
+		default:
+			c.Finish(last)
+		}
+	}
+	d.release()
 }
 
 // release gives back what others hold for d. Idempotent.

@@ -83,7 +83,7 @@ func (w *wsConn) Data(_ netloop.Conn, b []byte) []byte {
 // over ends both directions and tells the handler inside.
 func (w *wsConn) over(err error) {
 	h := w.inner
-	w.Finish()
+	w.Finish(nil)
 	h.Closed(w, err)
 }
 
@@ -124,8 +124,7 @@ func (w *wsConn) upgrade(b []byte) (int, bool) {
 	}
 	h := w.inner
 	w.inner = nil
-	w.Conn.Write(no.append(nil))
-	w.Conn.Finish()
+	w.Conn.Finish(no.append(nil))
 	h.Closed(w, no)
 	return len(b), false
 }
@@ -192,24 +191,23 @@ func (w *wsConn) frame(op byte, payload []byte) {
 
 func (w *wsConn) local() *local { return w.Local().(*local) }
 
-// Finish closes with the code that was set.
-func (w *wsConn) Finish() {
+// Finish sends last and closes with the code that was set.
+func (w *wsConn) Finish(last []byte) {
 	if w.inner == nil {
 		return
 	}
+	w.Write(last)
 	w.inner = nil
-	switch {
-	case !w.upgraded: // the client took too long, or we are going away
-		w.Conn.Write((&refusal{status: 408, reason: "Request Timeout", body: "The request did not come in time."}).append(nil))
-	default:
-		var code [2]byte
-		if w.code == 0 {
-			w.code = wsNormal
-		}
-		binary.BigEndian.PutUint16(code[:], w.code)
-		w.frame(opClose, code[:])
+	if !w.upgraded { // the client took too long, or we are going away
+		w.Conn.Finish((&refusal{status: 408, reason: "Request Timeout", body: "The request did not come in time."}).append(nil))
+		return
 	}
-	w.Conn.Finish()
+	if w.code == 0 {
+		w.code = wsNormal
+	}
+	l := w.local()
+	l.frame = binary.BigEndian.AppendUint16(appendFrameHeader(l.frame[:0], opClose, 2), w.code)
+	w.Conn.Finish(l.frame)
 }
 
 // Close closes without a word.

@@ -32,11 +32,11 @@ func (h *inside) Data(c netloop.Conn, b []byte) []byte {
 		case n == 0:
 			return b
 		case line == "bye\n":
-			c.Finish()
+			c.Finish(nil)
 			return nil
 		case line == "policy\n":
 			c.(*wsConn).code = wsPolicy
-			c.Finish()
+			c.Finish(nil)
 			return nil
 		case line == "three\n":
 			c.Write(bytes.Repeat([]byte{0xd0, 0}, 3))
@@ -53,7 +53,7 @@ func (h *inside) Data(c netloop.Conn, b []byte) []byte {
 
 func (h *inside) Connected(netloop.Conn, error)    {}
 func (h *inside) Held(netloop.Conn, bool)          {}
-func (h *inside) Timer(c netloop.Conn)             { c.Finish(); h.closed <- errors.New("timer") }
+func (h *inside) Timer(c netloop.Conn)             { c.Finish(nil); h.closed <- errors.New("timer") }
 func (h *inside) Closed(_ netloop.Conn, err error) { h.closed <- err }
 
 // webServer runs a WebSocket layer with inside behind it and returns its

@@ -75,9 +75,9 @@ func recv(fd int32, b []byte) (int, error) {
 	}
 }
 
-func send(fd int32, b []byte) (int, error) {
+func send(fd int32, b []byte, flags uintptr) (int, error) {
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL|flags, 0, 0)
 		switch errno {
 		case 0:
 			return int(n), nil

@@ -395,7 +395,8 @@ func (c *conn) socketError() error {
 	return io.EOF
 }
 
-func (c *conn) Finish() {
+func (c *conn) Finish(last []byte) {
+	c.write(last, unix.MSG_MORE) // the end goes with it
 	switch {
 	case c.state == stateConnecting || c.flags&flagDoomed != 0:
 		c.close()

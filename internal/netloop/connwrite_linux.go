@@ -3,7 +3,9 @@ package netloop
 // The write side of a conn: what the socket does not take is kept, and holds up
 // those who make more of it.
 
-func (c *conn) Write(b []byte) {
+func (c *conn) Write(b []byte) { c.write(b, 0) }
+
+func (c *conn) write(b []byte, flags uintptr) {
 	if c.state > stateOpen || len(b) == 0 || c.flags&flagDoomed != 0 {
 		return
 	}
@@ -11,7 +13,7 @@ func (c *conn) Write(b []byte) {
 		c.save(b)
 		return
 	}
-	n, err := send(c.fd, b)
+	n, err := send(c.fd, b, flags)
 	if err != nil {
 		c.doom(err)
 		return
@@ -80,7 +82,7 @@ func (c *conn) stalled() {
 // flush sends what is kept.
 func (c *conn) flush() {
 	s := c.bufs
-	n, err := send(c.fd, s.out[s.sent:])
+	n, err := send(c.fd, s.out[s.sent:], 0)
 	if err != nil {
 		c.l.lose(c, err)
 		return

@@ -485,30 +485,32 @@ func TestDialRefused(t *testing.T) {
 	})
 }
 
-// What a handler wrote before Finish arrives whole, even if the peer reads late
-// and has sent what was never read.
+// What a handler wrote before Finish and with it arrives whole, even if the
+// peer reads late and has sent what was never read.
 func TestFinish(t *testing.T) {
 	both(t, func(t *testing.T, o Options) {
-		last := random(2 << 20)
 		o.Linger = testkit.Patience
-		e, addr := start(t, o, func(c Conn, _ netip.AddrPort) Handler {
-			return &handler{data: func(c Conn, b []byte) []byte {
-				c.Write(last)
-				c.Finish()
-				c.Write([]byte("too late"))
-				return b
-			}}
-		})
-		c := dial(t, addr)
-		write(t, c, []byte("go"))
-		got := read(t, c, 1<<20)
-		write(t, c, random(100_000)) // nobody will read this
-		rest, err := io.ReadAll(c)
-		if got = append(got, rest...); err != nil || !bytes.Equal(got, last) {
-			t.Errorf("got %d bytes and %v, want %d", len(got), err, len(last))
+		for _, tt := range []struct{ before, with int }{{0, 2}, {100, 2}, {2 << 20, 0}, {2 << 20, 100}, {100, 2 << 20}} {
+			sent := random(tt.before + tt.with)
+			e, addr := start(t, o, func(c Conn, _ netip.AddrPort) Handler {
+				return &handler{data: func(c Conn, b []byte) []byte {
+					c.Write(sent[:tt.before])
+					c.Finish(sent[tt.before:])
+					c.Write([]byte("too late"))
+					return b
+				}}
+			})
+			c := dial(t, addr)
+			write(t, c, []byte("go"))
+			got := read(t, c, len(sent)/2)
+			write(t, c, random(100_000)) // nobody will read this
+			rest, err := io.ReadAll(c)
+			if got = append(got, rest...); err != nil || !bytes.Equal(got, sent) {
+				t.Errorf("%+v: got %d bytes and %v, want %d", tt, len(got), err, len(sent))
+			}
+			_ = c.Close()
+			testkit.Eventually(t, "the socket is closed", func() bool { return e.Stats().Open == 0 })
 		}
-		_ = c.Close()
-		testkit.Eventually(t, "the socket is closed", func() bool { return e.Stats().Open == 0 })
 	})
 }
 
@@ -518,7 +520,7 @@ func TestFinishIsBounded(t *testing.T) {
 		finished := make(chan struct{}, 2)
 		finish := func(c Conn, _ netip.AddrPort) Handler {
 			return &handler{data: func(c Conn, b []byte) []byte {
-				c.Finish()
+				c.Finish(nil)
 				finished <- struct{}{}
 				return nil
 			}}

@@ -145,7 +145,8 @@ func (c *gconn) deliver(b []byte) {
 	c.charge()
 }
 
-func (c *gconn) Finish() {
+func (c *gconn) Finish(last []byte) {
+	c.Write(last)
 	switch {
 	case c.state == stateConnecting:
 		c.close()

@@ -219,7 +219,7 @@ func (r *relay) Data(c Conn, b []byte) []byte {
 func (r *relay) Timer(Conn) {}
 
 func (r *relay) Closed(c Conn, err error) {
-	r.other(c).Finish()
+	r.other(c).Finish(nil)
 	select {
 	case r.closed <- err:
 	default:

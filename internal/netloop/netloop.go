@@ -129,10 +129,10 @@ type Conn interface {
 	// Keep tells how many bytes the handler itself keeps for the connection, in
 	// place of what it told before. They count as what the connection keeps.
 	Keep(n int)
-	// Finish sends what is kept, then ends the connection so that the peer can
-	// read it (a close with unread input would reset it): bounded by
+	// Finish sends what is kept and last, then ends the connection so that the
+	// peer can read it (a close with unread input would reset it): bounded by
 	// Options.Linger. The handler is not called again.
-	Finish()
+	Finish(last []byte)
 	// Close ends the connection at once. The handler is not called again.
 	Close()
 }
