@@ -28,7 +28,7 @@ func tuneCollector(ctx context.Context) {
 				return
 			case <-tick.C:
 				if h.rests() {
-					debug.FreeOSMemory()
+					h.giveBack()
 				}
 			}
 		}
@@ -42,6 +42,7 @@ const restTime = 2 * time.Second
 type heap struct {
 	samples []metrics.Sample
 	before  uint64 // allocated in all, when last asked
+	stays   uint64 // of what is spare: some pages each processor keeps at hand
 }
 
 // The places of what is measured in heap.samples, all in bytes.
@@ -66,12 +67,24 @@ func newHeap() *heap {
 // rests reports whether little was allocated since it was last asked and there
 // is something to give back. See [worthwhile].
 func (h *heap) rests() bool {
+	live, since, spare := h.read()
+	h.stays = min(h.stays, spare)
+	return worthwhile(live, since, spare-h.stays)
+}
+
+// giveBack collects and gives back what is spare.
+func (h *heap) giveBack() {
+	debug.FreeOSMemory()
+	_, _, h.stays = h.read()
+}
+
+func (h *heap) read() (live, since, spare uint64) {
 	metrics.Read(h.samples)
 	at := func(i int) uint64 { return h.samples[i].Value.Uint64() }
-	since := at(heapAllocated) - h.before
+	since = at(heapAllocated) - h.before
 	h.before = at(heapAllocated)
-	live := at(heapLive)
-	return worthwhile(live, since, max(at(heapObjects), live)-live+at(heapFree))
+	live = at(heapLive)
+	return live, since, max(at(heapObjects), live) - live + at(heapFree)
 }
 
 // worthwhile decides whether to collect and give back what is spare: a full

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"runtime"
-	"runtime/debug"
 	"testing"
 )
 
@@ -26,8 +25,8 @@ func TestWorthwhile(t *testing.T) {
 	}
 }
 
-// TestHeapRests: after work there is something to give back, and afterwards
-// there is not: a process at rest does not collect again and again.
+// TestHeapRests: after work there is something to give back, and then there is
+// not: a process at rest does not collect again and again.
 func TestHeapRests(t *testing.T) {
 	h := newHeap()
 	var work [][]byte
@@ -39,13 +38,16 @@ func TestHeapRests(t *testing.T) {
 	}
 	runtime.KeepAlive(work)
 	runtime.GC()
-	h.rests() // what the collection and this test allocated
-	if !h.rests() {
-		t.Errorf("not at rest: %+v", h.samples)
+	h.rests() // what the collection allocated
+	// Pages may come back late.
+	given := 0
+	for quiet := 0; quiet < 5 && given < 10; {
+		if quiet++; h.rests() {
+			h.giveBack()
+			given, quiet = given+1, 0
+		}
 	}
-	debug.FreeOSMemory()
-	h.rests()
-	if h.rests() {
-		t.Errorf("still something to give back: %+v", h.samples)
+	if given == 0 || given == 10 {
+		t.Errorf("gave back %d times: %+v", given, h.samples)
 	}
 }
