@@ -160,24 +160,22 @@ func cut[T []byte | string](s T) string {
 
 // who says whom the connection acts for: before admission what it claims.
 func (e *Event) who(info *session.ConnectInfo, subject *policy.Subject) {
-	verified := false
+	verified, version := false, mqtt.Version(0)
 	if subject != nil {
 		id := subject.Identity()
-		verified = id.Standing == policy.Verified
+		verified, version = id.Standing == policy.Verified, id.Version
 		e.ClientID, e.Username, e.Provider, e.Groups = cut(id.ClientID), cut(id.Username), id.Provider, id.Groups
 		e.Verified = &verified
 	}
-	if info == nil {
-		return
-	}
-	if subject == nil {
+	if info != nil && subject == nil {
+		version = info.Version
 		e.ClientID, e.Username = cut(info.ClientID), cut(info.Username)
 		if info.HasUsername {
 			e.Verified = &verified
 		}
 	}
-	if info.Version != 0 {
-		e.Protocol = info.Version.String()
+	if version != 0 {
+		e.Protocol = version.String()
 	}
 }
 

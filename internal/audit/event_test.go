@@ -47,6 +47,7 @@ func kinds(t *testing.T) []named {
 	}
 	id := policy.Identity{
 		Username: "alice", ClientID: "dev-1", Groups: []string{"a", "b"}, Standing: policy.Verified, Provider: "file",
+		Version: mqtt.V5,
 	}
 	verified := engine.Bind(id)
 	id.Standing, id.Groups, id.Provider = policy.Claimed, nil, ""
@@ -64,7 +65,11 @@ func kinds(t *testing.T) []named {
 	connect := session.Event{Packet: mqtt.CONNECT, Rule: policy.RuleNone}
 	var list []named
 	add := func(name string, c *Conn, subject *policy.Subject, e *session.Event) {
-		list = append(list, named{name, c.event(info, subject, counters, e, noon)})
+		asked := info
+		if subject != nil && e.Packet != mqtt.CONNECT {
+			asked = nil // a session keeps it until the client is accepted
+		}
+		list = append(list, named{name, c.event(asked, subject, counters, e, noon)})
 	}
 	add("allowed publish", gateway, verified, with(publish, func(e *session.Event) {
 		e.Topic, e.QoS, e.Retain, e.Rule = []byte("sensors/1"), 0, false, 1
