@@ -43,6 +43,19 @@ func (p *streamProxy) ends(tb testing.TB, name string, code codes.Code) error {
 	return err
 }
 
+// TestRPCFamilies: an IPv4 address is IPv4 only.
+func TestRPCFamilies(t *testing.T) {
+	a := open(t, conf(), nil)
+	g, err := a.listenRPC("0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.callers.Close()
+	if at := g.callers.Addr().(*net.TCPAddr); at.IP.To4() == nil {
+		t.Errorf("0.0.0.0 is every address of IPv4, and it listens on %v", at)
+	}
+}
+
 // TestStreamMessages is every message of v2 on one stream.
 func TestStreamMessages(t *testing.T) {
 	a := open(t, conf(), nil, overRPC)
