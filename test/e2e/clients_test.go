@@ -165,7 +165,7 @@ func scripted(tr trip, env []string, argv ...string) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], append(argv[1:], string(job))...)
 	cmd.Env = append(os.Environ(), env...)
@@ -203,7 +203,7 @@ func mosquittoTrip(t *testing.T, tr trip) (result, error) {
 	}
 	// A line of ours is "|topic|payload|qos". What -d prints of the SUBACK is
 	// only to be read at the end: into a pipe it is buffered.
-	sub := run(t, "mosquitto_sub", append(common("s"), "-d", "-t", tr.Topic, "-C", strconv.Itoa(tr.Count), "-W", "30", "-F", "|%t|%p|%q")...)
+	sub := run(t, "mosquitto_sub", append(common("s"), "-d", "-t", tr.Topic, "-C", strconv.Itoa(tr.Count), "-W", "300", "-F", "|%t|%p|%q")...)
 	subscribed := fmt.Sprintf("%ss %d %s\n", tr.ClientID, tr.QoS, tr.Topic)
 	testkit.Eventually(t, "subscription of mosquitto_sub", func() bool {
 		return strings.Contains(shared.broker.proc.Out.String(), subscribed)

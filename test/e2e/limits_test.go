@@ -14,6 +14,12 @@ import (
 
 // gatewaySection is sections' with more keys in it.
 func gatewaySection(b *broker, more string, upstreams ...string) map[string]string {
+	return gatewayWithin(600*time.Second, b, more, upstreams...)
+}
+
+// gatewayWithin is gatewaySection with another limit to the time that a broker
+// may take.
+func gatewayWithin(limit time.Duration, b *broker, more string, upstreams ...string) map[string]string {
 	if len(upstreams) == 0 {
 		upstreams = []string{fmt.Sprintf(`{"url": "mqtt://127.0.0.1:%d"}`, b.port)}
 	}
@@ -21,7 +27,7 @@ func gatewaySection(b *broker, more string, upstreams ...string) map[string]stri
 		more = ", " + more
 	}
 	return map[string]string{"gateway": `{"listeners": [{"name": "tcp", "address": "tcp://127.0.0.1:TCP"}, {"name": "ws", "address": "ws://127.0.0.1:WS/mqtt"}], "upstreams": [` +
-		strings.Join(upstreams, ", ") + `], "connect-timeout-ms": 2000` + more + `}`}
+		strings.Join(upstreams, ", ") + fmt.Sprintf(`], "connect-timeout-ms": %d%s}`, limit.Milliseconds(), more)}
 }
 
 func TestOnDenyDrop(t *testing.T) {
@@ -103,19 +109,17 @@ func TestSlowHandshake(t *testing.T) {
 			if strings.HasPrefix(name, "ws") {
 				url = s.ws
 			}
-			conn, err := net.Dial("tcp", strings.TrimSuffix(url[strings.Index(url, "//")+2:], "/mqtt"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			if _, err := conn.Write([]byte(first)); err != nil {
-				t.Fatal(err)
-			}
-			started := time.Now()
-			wrap(conn, v311).ended(t)
-			if took := time.Since(started); took > 5*time.Second {
-				t.Errorf("took %v: connect-timeout-secs is 1", took)
-			}
+			within(t, 5*time.Second, "connect-timeout-secs of 1", func() time.Duration {
+				conn, err := net.Dial("tcp", strings.TrimSuffix(url[strings.Index(url, "//")+2:], "/mqtt"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				started := time.Now()
+				_, _ = conn.Write([]byte(first)) // it may have ended
+				wrap(conn, v311).ended(t)
+				return time.Since(started)
+			})
 		})
 	}
 }
@@ -126,7 +130,15 @@ func TestCaps(t *testing.T) {
 	s := startFor(t, shared.broker, config{values: map[string]string{"general": `{"max-connections-per-ip": 3}`}})
 	var held []*client
 	for range 3 {
-		held = append(held, mustLogin(t, s.tcp, as("alice", unique("cap"), v5)))
+		// The connections that asked for readiness may still be leaving.
+		testkit.Eventually(t, "one of three places", func() bool {
+			c, p := login(t, s.tcp, as("alice", unique("cap"), v5))
+			held = append(held, c)
+			if p.code() != 0 {
+				held = held[:len(held)-1]
+			}
+			return p.code() == 0
+		})
 	}
 	if _, p := login(t, s.tcp, as("alice", unique("cap"), v5)); p.code() != 0x9F {
 		t.Errorf("5.0: CONNACK %#x, want 0x9f", p.code())
@@ -157,14 +169,22 @@ func TestDenialsPerMinute(t *testing.T) {
 
 // TestKeepAlive: a silent client is ended.
 func TestKeepAlive(t *testing.T) {
-	con := as("alice", unique("silent"), v5)
-	con.keepAlive = 1
-	started := time.Now()
-	c := mustLogin(t, shared.tcp, con)
-	checkEnd(t, c.ended(t), v5, 0x8D)
-	if took := time.Since(started); took < 1400*time.Millisecond || took > 6*time.Second {
-		t.Errorf("ended after %v, want 1.5 s", took)
-	}
+	within(t, 6*time.Second, "1.5 times a keep-alive of 1 s", func() time.Duration {
+		con := as("alice", unique("silent"), v5)
+		con.keepAlive = 1
+		started := time.Now()
+		c := mustLogin(t, shared.tcp, con)
+		got := c.ended(t)
+		took := time.Since(started)
+		if took < 1400*time.Millisecond {
+			t.Errorf("ended after %v already", took)
+		}
+		if len(got) == 1 && got[0].code() == 0x8B && took > 2*time.Second {
+			return time.Hour // the broker was the first to see it: once more
+		}
+		checkEnd(t, got, v5, 0x8D)
+		return took
+	})
 }
 
 // TestDescriptors: when there are no more descriptors, accept backs off and

@@ -168,17 +168,17 @@ func sections(dir string, tcp, ws, upstream int) map[string]string {
       {"name": "clients", "match": {"groups": ["clients"]}, "topics": ["e2e/#"], "decision": "allow"}
     ]
   }`,
-		"general": `{"protocol-versions": ["3.1", "3.1.1", "5.0"]}`,
+		"general": `{"protocol-versions": ["3.1", "3.1.1", "5.0"], "connect-timeout-secs": 600}`,
 		"gateway": fmt.Sprintf(`{
     "listeners": [
       {"name": "tcp", "address": "tcp://127.0.0.1:%d"},
       {"name": "ws", "address": "ws://127.0.0.1:%d/mqtt"}
     ],
     "upstreams": [{"url": "mqtt://127.0.0.1:%d"}],
-    "connect-timeout-ms": 2000
+    "connect-timeout-ms": 600000
   }`, tcp, ws, upstream),
-		// Generous: a busy machine is not what is tested.
-		"agent": `{"decision-timeout-ms": 5000}`,
+		// Generous, as the time to connect is: a busy machine is not what is tested.
+		"agent": `{"decision-timeout-ms": 60000}`,
 		"audit": fmt.Sprintf(`{"output": %q, "include": "all"}`, filepath.Join(dir, "audit.jsonl")),
 	}
 }
@@ -342,10 +342,11 @@ func (s *setup) audited(t *testing.T, id, what string, f func(event) bool) event
 	return found
 }
 
-// slowHash is a bcrypt hash that takes some hundred milliseconds to check.
-func slowHash(t *testing.T, password string) string {
+// slowHash is a bcrypt hash; one of cost 12 takes some hundred milliseconds to
+// check, each more twice as long.
+func slowHash(t *testing.T, password string, cost int) string {
 	t.Helper()
-	hash, err := bcrypt.GenerateFromPassword([]byte(password), 12)
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), cost)
 	if err != nil {
 		t.Fatal(err)
 	}

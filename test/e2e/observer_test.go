@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // observer is connected to the broker's own port, past the program, and sees
@@ -72,10 +74,25 @@ func noneBelow(t *testing.T, got []message, topic string) {
 	}
 }
 
+// log is what the broker has logged up to now: what it writes reaches us later
+// than what it sends. A connection of our own, named mark, is the end of it.
+func (b *broker) log(t *testing.T) string {
+	t.Helper()
+	mark := unique("mark")
+	mustLogin(t, b.tcp, connect{level: v311, id: mark, noUser: true}).Close()
+	var log string
+	testkit.Eventually(t, "the broker's log", func() (ok bool) {
+		log, _, ok = strings.Cut(b.proc.Out.String(), " as "+mark+" (")
+		return ok
+	})
+	return log
+}
+
 // complaints are what the broker's log says about packets that it did not like.
-func (b *broker) complaints() []string {
+func (b *broker) complaints(t *testing.T) []string {
+	t.Helper()
 	var all []string
-	for line := range strings.Lines(b.proc.Out.String()) {
+	for line := range strings.Lines(b.log(t)) {
 		low := strings.ToLower(line)
 		if strings.Contains(low, "malformed") || strings.Contains(low, "protocol error") || strings.Contains(low, "invalid") {
 			all = append(all, strings.TrimSpace(line))
@@ -88,9 +105,9 @@ func (b *broker) complaints() []string {
 // it: what the broker never sees, it cannot complain of.
 func noComplaints(t *testing.T, b *broker) {
 	t.Helper()
-	before := len(b.complaints())
+	before := len(b.complaints(t))
 	t.Cleanup(func() {
-		for _, line := range b.complaints()[before:] {
+		for _, line := range b.complaints(t)[before:] {
 			t.Errorf("the broker complains: %s", line)
 		}
 	})

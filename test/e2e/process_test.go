@@ -4,12 +4,12 @@ package e2e
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
@@ -31,14 +31,30 @@ func run(t *testing.T, name string, args ...string) *testkit.Process {
 	return p
 }
 
-// freePort is a loopback port that was free a moment ago.
+// within has f try, some times at most, what is promised to take no longer than
+// limit: a machine that stands still may spoil a try, a program that is slow
+// spoils all. f is how long it took.
+func within(t *testing.T, limit time.Duration, what string, f func() time.Duration) {
+	t.Helper()
+	const tries = 10
+	var took []time.Duration
+	for range tries {
+		d := f()
+		if d <= limit {
+			return
+		}
+		took = append(took, d.Round(time.Millisecond))
+	}
+	t.Errorf("%s: took %v, not within %v once", what, took, limit)
+}
+
+// freePort is a port that nobody else gets while the tests run.
 func freePort() int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := testkit.Port()
 	if err != nil {
 		panic(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 // connack says whether a real CONNACK that accepts comes from url.

@@ -190,9 +190,13 @@ type v2Asker struct {
 	turn  atomic.Uint64
 }
 
+// errUnanswered is the agent's silence: it says nothing where it is too late.
+var errUnanswered = errors.New("the agent does not answer")
+
 // v2Conn is one connection with its waiting table.
 type v2Conn struct {
 	net.Conn
+	patience time.Duration // with an answer
 
 	// Guarded by mu.
 	mu      sync.Mutex
@@ -275,7 +279,7 @@ func handshake(socket string) (*v2Conn, error) {
 		}
 	}
 	conn.SetReadDeadline(time.Time{})
-	c := &v2Conn{Conn: conn, waiting: map[string]chan answer{}}
+	c := &v2Conn{Conn: conn, patience: patience, waiting: map[string]chan answer{}}
 	go c.readLoop() // ends with the connection
 	return c, nil
 }
@@ -331,16 +335,21 @@ func (c *v2Conn) ask(kind byte, payload map[string]any) (answer, error) {
 	if err := writeMessage(c, []byte{kind}, payload); err != nil {
 		return answer{}, err
 	}
-	timeout := time.NewTimer(patience)
+	timeout := time.NewTimer(c.patience)
 	defer timeout.Stop()
 	select {
 	case got, ok := <-w:
 		if !ok {
+			c.mu.Lock()
+			defer c.mu.Unlock()
 			return answer{}, fmt.Errorf("the agent connection ended: %w", c.err)
 		}
 		return got, nil
 	case <-timeout.C:
-		return answer{}, errors.New("the agent does not answer")
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.waiting, id)
+		return answer{}, errUnanswered
 	}
 }
 
@@ -360,6 +369,8 @@ type proxy struct {
 	withIP func(net.Addr) string // how this generation writes client addresses
 	l      net.Listener
 	wg     sync.WaitGroup
+
+	givesUp bool // fixed before the first connection
 
 	// Guarded by mu.
 	mu       sync.Mutex
@@ -400,6 +411,8 @@ func startProxy(t *testing.T, s *setup, generation int) *proxy {
 	t.Cleanup(func() {
 		p.l.Close()
 		p.ask.close()
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		for _, err := range p.faults {
 			t.Errorf("proxy: %v", err)
 		}
@@ -407,13 +420,22 @@ func startProxy(t *testing.T, s *setup, generation int) *proxy {
 	return p
 }
 
+// giveUpAfter has the proxy end what is not answered within d, as real ones do.
+func (p *proxy) giveUpAfter(d time.Duration) {
+	p.givesUp = true
+	for _, c := range p.ask.(*v2Asker).conns {
+		c.patience = d
+	}
+}
+
 // fault notes what must not happen between proxy and agent.
 func (p *proxy) fault(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !errors.Is(err, net.ErrClosed) {
-		p.faults = append(p.faults, err)
+	if errors.Is(err, net.ErrClosed) || p.givesUp && errors.Is(err, errUnanswered) {
+		return
 	}
+	p.faults = append(p.faults, err)
 }
 
 func (p *proxy) note(id, verdict string) {

@@ -30,7 +30,7 @@ func TestStorm(t *testing.T) {
 			values := gatewaySection(b, fmt.Sprintf(`"io": %q`, io))
 			values["qos"] = `{"enabled": true, "max-qos": 2, "per-topic": [{"topic": "e2e/one/#", "max-qos": 1}]}`
 			values["audit"] = `{"output": "/dev/null"}`
-			values["general"] = `{"protocol-versions": ["3.1.1", "5.0"], "max-connections-per-ip": 0, "limits": {"denials-per-minute": 0}}`
+			values["general"] = `{"protocol-versions": ["3.1.1", "5.0"], "max-connections-per-ip": 0, "connect-timeout-secs": 600, "limits": {"denials-per-minute": 0}}`
 			s := startFor(t, b, config{values: values})
 			secret := mustLogin(t, b.tcp, connect{level: v311, id: unique("secret"), noUser: true, keepAlive: 0xFFFF})
 			secret.send(t, subscribe(v311, 1, 1, "e2e/secret/#"))

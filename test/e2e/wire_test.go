@@ -46,7 +46,7 @@ const (
 
 // patience bounds every single wait for a peer. It is generous: it is only
 // used up when something is broken.
-const patience = 15 * time.Second
+const patience = 2 * time.Minute
 
 func str(s string) []byte {
 	return append(binary.BigEndian.AppendUint16(nil, uint16(len(s))), s...)

@@ -16,9 +16,9 @@ const client = mqtt.connect(job.url, {
   password: job.password,
   protocolVersion: protocol[0],
   protocolId: protocol[1],
-  keepalive: 30,
+  keepalive: 300,
   reconnectPeriod: 0,
-  connectTimeout: 30000,
+  connectTimeout: 120000,
   wsOptions: { perMessageDeflate: job.deflate === true }
 })
 
@@ -30,7 +30,7 @@ function finish (error) {
   process.stdout.write(JSON.stringify(result) + '\n', () => process.exit(0))
 }
 
-const patience = setTimeout(() => finish('nothing more came'), 30000)
+const patience = setTimeout(() => finish('nothing more came'), 120000)
 client.on('error', finish)
 client.on('close', () => { if (!done) finish('the connection was lost') })
 client.on('message', (topic, payload, p) => {
