@@ -169,6 +169,9 @@ func (s *Session) finishEnd(e End, fx *Effects) {
 	s.half, s.wake, s.deadline = [2]half{}, 0, 0
 }
 
+// farewellSize is the larger of the packets of farewell, CONNACK and DISCONNECT.
+const farewellSize = 5
+
 // farewell tells the client why, where its version has a packet for it and its
 // stream is not inside another one.
 func (s *Session) farewell(e End, fx *Effects) {
@@ -176,7 +179,7 @@ func (s *Session) farewell(e End, fx *Effects) {
 	case CauseClientDisconnect, CauseClientLost, CauseBrokerDisconnect, CauseBrokerRefused:
 		return
 	}
-	if !s.set.Can.Reply || s.version == 0 || s.state == stateOpaque || s.midPacket(mqtt.Client) {
+	if !s.set.Can.Reply || s.version == 0 || s.state == stateOpaque || s.midPacket(mqtt.Client) || s.tooLarge(farewellSize) {
 		return
 	}
 	switch {

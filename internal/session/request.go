@@ -122,6 +122,25 @@ func (s *Session) mayRequest(id uint16, h mqtt.Header, b []byte, pos int, fx *Ef
 	return 0, true
 }
 
+// answerFits reports whether a client takes the answer to so many filters, with
+// no properties [MQTT-3.1.2-24]. One that does not take it cannot be answered.
+func (s *Session) answerFits(filters int) bool {
+	if s.version != mqtt.V5 || !s.set.Can.Reply || s.set.detect {
+		return true
+	}
+	h := mqtt.Header{Length: 3 + filters, Len: 2}
+	for n := h.Length >> 7; n > 0; n >>= 7 {
+		h.Len++
+	}
+	return !s.tooLarge(h.Size())
+}
+
+// tooLarge reports whether a packet of so many bytes is more than a 5.0 client
+// takes.
+func (s *Session) tooLarge(bytes int) bool {
+	return s.version == mqtt.V5 && s.maxDelivery > 0 && uint64(bytes) > uint64(s.maxDelivery)
+}
+
 // suback takes SUBACK and UNSUBACK: the client gets the answer to what it
 // asked, in its order [MQTT-3.9.3-1].
 func (s *Session) suback(h mqtt.Header, body, b []byte, pos int, fx *Effects) int {
@@ -159,7 +178,14 @@ func (s *Session) suback(h mqtt.Header, body, b []byte, pos int, fx *Effects) in
 		return n
 	}
 	a.Codes = q.merge(a.Codes, coded)
-	n := s.passChanged(mqtt.Broker, h, pos, a.Append(fx.Scratch, h.Type, s.version), fx)
+	grown := a.Append(fx.Scratch, h.Type, s.version)
+	if s.tooLarge(len(grown) - len(fx.Scratch)) {
+		// Reason String and User Property are all that may stand there
+		// [MQTT-3.9.2-1] [MQTT-3.9.2-2] [MQTT-3.11.2-1] [MQTT-3.11.2-2].
+		a.Properties = nil
+		grown = a.Append(fx.Scratch, h.Type, s.version)
+	}
+	n := s.passChanged(mqtt.Broker, h, pos, grown, fx)
 	s.withdraw(lost, fx)
 	return n
 }

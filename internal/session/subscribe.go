@@ -48,6 +48,9 @@ func (s *Session) subscribe(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 	if err != nil {
 		return s.malformed(mqtt.Client, h, b, pos, err, fx)
 	}
+	if !s.answerFits(len(p.Filters) + more) {
+		return s.fault(mqtt.Client, h, b, pos, faultOf(CauseProtocol, policy.ReasonPacketTooLarge, policy.RuleMaxDeliverySize), fx)
+	}
 	if n, ok := s.mayRequest(p.PacketID, h, b, pos, fx); !ok {
 		return n
 	}
@@ -127,6 +130,9 @@ func (s *Session) unsubscribe(h mqtt.Header, body, b []byte, pos int, fx *Effect
 	more, err := p.ParseFirst(h, s.version, body, s.mostFilters())
 	if err != nil {
 		return s.malformed(mqtt.Client, h, b, pos, err, fx)
+	}
+	if !s.answerFits(len(p.Filters) + more) {
+		return s.fault(mqtt.Client, h, b, pos, faultOf(CauseProtocol, policy.ReasonPacketTooLarge, policy.RuleMaxDeliverySize), fx)
 	}
 	if n, ok := s.mayRequest(p.PacketID, h, b, pos, fx); !ok {
 		return n

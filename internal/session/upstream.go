@@ -170,6 +170,12 @@ func (s *Session) connack(h mqtt.Header, body, b []byte, pos int, fx *Effects) i
 	}
 	// Everything that the merge reads is s.start's, which ends here.
 	changed := s.set.Can.Rewrite && s.mergeConnack(&c)
+	if changed && !s.fitConnack(&c) {
+		// With what we had to say it is more than the client takes, and without
+		// that it would be untrue.
+		s.refuse(End{Cause: CausePolicy, Reason: policy.ReasonPacketTooLarge, Rule: policy.RuleMaxDeliverySize}, fx)
+		return h.Size()
+	}
 	if c.Code == 0 {
 		s.connectEvent(KindConnected, DecisionAllow, policy.ReasonNone, policy.RuleNone, fx)
 		s.opened(&c)
@@ -183,6 +189,17 @@ func (s *Session) connack(h mqtt.Header, body, b []byte, pos int, fx *Effects) i
 		s.ending(End{Cause: CauseBrokerRefused, Code: c.Code}, fx)
 	}
 	return h.Size()
+}
+
+// fitConnack takes out of a CONNACK what a client that takes only small packets
+// does without; false: it does not fit [MQTT-3.1.2-24] [MQTT-3.2.2-19]
+// [MQTT-3.2.2-20].
+func (s *Session) fitConnack(c *mqtt.Connack) bool {
+	if !s.tooLarge(len(c.Append(nil, s.version))) {
+		return true
+	}
+	c.Properties = c.Properties.AppendWithout(nil, mqtt.ReasonString, mqtt.UserProperty)
+	return !s.tooLarge(len(c.Append(nil, s.version)))
 }
 
 // opened starts the open dialogue.

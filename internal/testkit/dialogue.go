@@ -83,7 +83,7 @@ var dialogues = sync.OnceValue(func() []Dialogue {
 	b := new(dialogueBook)
 	for _, add := range []func(*dialogueBook){
 		connectDialogues, connackDialogues, publishDialogues, ackDialogues, downgradeDialogues, aliasDialogues,
-		subscribeDialogues, deliveryDialogues, orderDialogues, limitDialogues, timeDialogues,
+		subscribeDialogues, tightDialogues, deliveryDialogues, orderDialogues, limitDialogues, timeDialogues,
 		endDialogues, reloadDialogues, settingDialogues, detectDialogues, streamDialogues, brokenDialogues,
 	} {
 		add(b)
