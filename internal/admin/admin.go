@@ -78,7 +78,7 @@ func New(cfg config.Admin, source Source, limits string, log *slog.Logger) *Serv
 
 // Start listens and serves until Stop.
 func (s *Server) Start() error {
-	l, err := net.Listen("tcp", s.address)
+	l, err := net.Listen(config.ListenNetwork(s.address), s.address)
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,9 @@ func (s *source) Metrics() []metrics.Sample {
 
 func open(t *testing.T, cfg config.Admin, s *source) *Server {
 	t.Helper()
-	cfg.Address = "127.0.0.1:0"
+	if cfg.Address == "" {
+		cfg.Address = "127.0.0.1:0"
+	}
 	a := New(cfg, s, "docs/page.md", slog.New(slog.DiscardHandler))
 	if err := a.Start(); err != nil {
 		t.Fatal(err)
@@ -51,6 +53,14 @@ func open(t *testing.T, cfg config.Admin, s *source) *Server {
 		}
 	})
 	return a
+}
+
+// 0.0.0.0 is every address of IPv4, and no other.
+func TestListenFamily(t *testing.T) {
+	a := open(t, config.Admin{Address: "0.0.0.0:0", Token: "t"}, new(source))
+	if at := a.Addr().(*net.TCPAddr).AddrPort().Addr(); !at.Is4() {
+		t.Errorf("0.0.0.0 is served on %v", at)
+	}
 }
 
 func get(t *testing.T, a *Server, method, path, host, auth string) (int, string) {

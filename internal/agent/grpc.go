@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -67,14 +66,9 @@ type rpc struct {
 	streams map[*processStream]struct{} // of v2, shaken hands
 }
 
-// listenRPC opens the port. An IPv4 address is IPv4 only: package net takes
-// 0.0.0.0 for the wildcard of both families.
+// listenRPC opens the port.
 func (a *Agent) listenRPC(address string) (*rpc, error) {
-	network := "tcp"
-	if at, err := netip.ParseAddrPort(address); err == nil && at.Addr().Is4() {
-		network = "tcp4"
-	}
-	l, err := net.Listen(network, address)
+	l, err := net.Listen(config.ListenNetwork(address), address)
 	if err != nil {
 		return nil, err
 	}

@@ -52,6 +52,15 @@ func ParseListenAddress(addr string) (scheme, hostport, path string, err error) 
 	return u.Scheme, u.Host, u.Path, nil
 }
 
+// ListenNetwork is what net.Listen is given for a host and port. An IPv4 address
+// is IPv4 only: package net takes 0.0.0.0 for the wildcard of both families.
+func ListenNetwork(hostport string) string {
+	if a, err := netip.ParseAddrPort(hostport); err == nil && a.Addr().Is4() {
+		return "tcp4"
+	}
+	return "tcp"
+}
+
 // ParseUpstreamURL takes a broker's URL apart: scheme mqtt or mqtts, and host
 // and port as net.Dial takes them, the port being 1883 or 8883 if none is
 // given.

@@ -2,15 +2,11 @@ package gateway
 
 import (
 	"net"
-	"net/netip"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/config"
 )
 
-// listen opens a listening socket. An IPv4 address is IPv4 only: package net
-// takes 0.0.0.0 for the wildcard of both families.
+// listen opens a listening socket.
 func listen(hostport string) (net.Listener, error) {
-	network := "tcp"
-	if a, err := netip.ParseAddrPort(hostport); err == nil && a.Addr().Is4() {
-		network = "tcp4"
-	}
-	return net.Listen(network, hostport)
+	return net.Listen(config.ListenNetwork(hostport), hostport)
 }
