@@ -55,8 +55,34 @@ func brokenDialogues(b *dialogueBook) {
 			broker(Suback(v, 3, 0)).passes().
 			broker(Suback(v, 3, 0)).is("close").events("blocked,protocol-error").
 			toClient(bye(v, 0x8B)).disconnects("broker-fault", 0x8B)
+		// The broker was asked for one filter of the two.
+		split := func(name string) *talk {
+			return b.add("broken/split/"+name, v, GatewayDoor, conf()).opens().
+				client(Subscribe(v, 3, "other", "dev/a")).toBroker(Subscribe(v, 3, "dev/a")).is("rewrite").events("blocked,acl-denied")
+		}
+		for name, answer := range map[string][]byte{
+			"answered-for-all":     Suback(v, 3, 0, 0),
+			"answered-as-unsuback": Unsuback(v, 3, 0),
+			"answered-for-another": Suback(v, 4, 0),
+		} {
+			split(name).broker(answer).is("close").events("blocked,protocol-error").
+				toClient(bye(v, 0x8B)).disconnects("broker-fault", 0x8B)
+		}
+		split("client-leaves").client(Disconnect(v, 0)).passes().disconnects("client-disconnect", 0)
+		split("client-lost").act(ClientLost).disconnects("client-lost", 0)
 	}
 	oddConnacks(b)
+	v := mqtt.V5
+	b.add("broken/fewer-aliases-than-used", v, BothDoors, conf()).client(hello(v)).passes().
+		broker(Connack(v, false, 0, With(Prop16(mqtt.ReceiveMaximum, 20), Prop32(mqtt.MaximumPacketSize, 65536), Prop16(mqtt.TopicAliasMaximum, 2)))).
+		passes().events("connect,success").
+		client(Publish(v, "dev/a", 0, 0, "1", With(Prop16(mqtt.TopicAlias, 2)))).passes().
+		client(Publish(v, "dev/a", 0, 0, "1", With(Prop16(mqtt.TopicAlias, 3)))).is("close").events("blocked,protocol-error").
+		toClient(Disconnect(v, 0x94)).disconnects("protocol", 0x94)
+	b.add("broken/server-keep-alive-0", v, BothDoors, conf()).client(hello(v, KeepAlive(10))).passes().
+		broker(Connack(v, false, 0, With(Prop16(mqtt.ReceiveMaximum, 20), Prop32(mqtt.MaximumPacketSize, 65536), Prop16(mqtt.ServerKeepAlive, 0)))).
+		passes().events("connect,success").
+		wait(time.Hour).client(Pingreq()).passes() // no keep-alive holds
 }
 
 // away is CONNACK for a broker that is not there.
