@@ -74,7 +74,7 @@ func alike(a, b message) bool {
 }
 
 // stall is how long messages may stay away in the middle of a burst.
-const stall = patience / 3
+const stall = patience / 4
 
 func (c *cliConn) receive(count int) (got []message, err error) {
 	have, since := 0, time.Now()

@@ -273,7 +273,7 @@ func requests(t *testing.T, up *running) {
 		})
 	}
 	t.Run("mosquitto_rr", func(t *testing.T) {
-		cmd := exec.Command("mosquitto_rr", "-h", "127.0.0.1", "-p", fmt.Sprint(g.port), "-V", "mqttv5", "-q", "1", "-W", "15",
+		cmd := exec.Command("mosquitto_rr", "-h", "127.0.0.1", "-p", fmt.Sprint(g.port), "-V", "mqttv5", "-q", "1", "-W", "120",
 			"-t", topic, "-e", topic+"/rr", "-m", "rr", "-D", "publish", "correlation-data", "of rr", "-F", "%p %D")
 		got := make(chan string, 1)
 		go func() { // ends with the command, which has a limit

@@ -4,37 +4,26 @@ package matrix
 
 import (
 	"fmt"
-	"net"
-	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/testkit"
 )
 
 // patience bounds every single wait for a peer. It is generous: it is only used
 // up when something is broken.
-const patience = 15 * time.Second
+const patience = 2 * time.Minute
 
 // slow is patience with parts that run on a virtual machine of their own.
-const slow = 90 * time.Second
+const slow = 2 * patience
 
-// nextPort is where freePort looks next: below the ports that the system hands
-// out to connections, lest one of them takes it before who is to listen.
-var nextPort atomic.Int64
-
-func init() { nextPort.Store(int64(os.Getpid())) }
-
-// freePort is a port that was free a moment ago, on every address: Mosquitto
-// 2.0 listens on all.
+// freePort is a port that nobody else gets while the tests run.
 func freePort() int {
-	for {
-		port := int(20000 + nextPort.Add(1)%12000)
-		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
-		if err != nil {
-			continue
-		}
-		l.Close()
-		return port
+	port, err := testkit.Port()
+	if err != nil {
+		panic(err)
 	}
+	return port
 }
 
 var counter atomic.Int64

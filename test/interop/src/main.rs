@@ -18,7 +18,7 @@ use zentinel_agent_protocol::{
 };
 
 const AGENT: &str = "mqtt-gateway";
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 

@@ -44,7 +44,7 @@ import java.util.stream.Collectors;
  */
 public class HiveWorker {
     static final ObjectMapper JSON = new ObjectMapper();
-    static final long PATIENCE = 15;
+    static final long PATIENCE = 120;
 
     final ArrayNode messages = JSON.createArrayNode();
     String gone = "";

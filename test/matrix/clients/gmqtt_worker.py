@@ -8,7 +8,7 @@ from urllib.parse import urlparse
 
 import gmqtt
 
-PATIENCE = 15
+PATIENCE = 120
 NAMES = {"content_type": "content_type", "response_topic": "response_topic", "payload_format_id": "format"}
 
 

@@ -4,7 +4,7 @@
 const mqtt = require('mqtt')
 const readline = require('readline')
 
-const PATIENCE = 15000
+const PATIENCE = 120000
 const connections = {}
 
 // until asks for ok after each event of the connection.
@@ -65,7 +65,7 @@ const ops = {
       clean: job.clean,
       protocolVersion: { 3.1: 3, '3.1.1': 4, '5.0': 5 }[job.version],
       protocolId: job.version === '3.1' ? 'MQIsdp' : 'MQTT',
-      keepalive: 30,
+      keepalive: 300,
       reconnectPeriod: job.reconnect ? 20 : 0,
       connectTimeout: PATIENCE,
       resubscribe: false,
