@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/raskell-io/sentinel-agent-mqtt-gateway/internal/analyse"
@@ -63,6 +64,9 @@ func (c *explainCmd) Run(stdio *IO) error {
 	if err != nil {
 		return mistyped(err)
 	}
+	if err := c.known(cfg.Gateway.Listeners); err != nil {
+		return mistyped(err)
+	}
 	if err := c.admission(cfg, engine, &q); err != nil {
 		return usage(err)
 	}
@@ -84,6 +88,19 @@ func (c *explainCmd) Run(stdio *IO) error {
 		return &exitError{code: exitFailed}
 	}
 	return err
+}
+
+// known refuses the name of a listener that is none. A configuration without
+// listeners has them given when it is run.
+func (c *explainCmd) known(listeners []config.Listener) error {
+	var names []string
+	for i := range listeners {
+		names = append(names, listeners[i].Name)
+	}
+	if c.Listener == "" || len(names) == 0 || slices.Contains(names, c.Listener) {
+		return nil
+	}
+	return fmt.Errorf("--listener %q: the listeners are %s", c.Listener, strings.Join(names, ", "))
 }
 
 func (c *explainCmd) query() (analyse.Query, error) {

@@ -16,7 +16,7 @@ const MaxRules = 100_000
 // are not judged again.
 func (d *document) check(cfg *Config) {
 	var top *path
-	d.checkAuth(&cfg.Auth, len(cfg.Gateway.Listeners) > 0, top.child("auth"))
+	d.checkAuth(&cfg.Auth, cfg.Gateway.Listeners, top.child("auth"))
 	d.warnUnboundIDs(cfg, top.child("auth").child("enabled"))
 	d.checkGateway(cfg, top.child("gateway")) // before acl, which names listeners
 	d.checkACL(cfg, top.child("acl"))

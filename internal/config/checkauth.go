@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-func (d *document) checkAuth(c *Auth, hasListeners bool, p *path) {
+func (d *document) checkAuth(c *Auth, listeners []Listener, p *path) {
 	if c.MinClientIDLength > c.MaxClientIDLength {
 		at := p.child("min-client-id-length")
 		if !d.given(at) {
@@ -22,7 +22,8 @@ func (d *document) checkAuth(c *Auth, hasListeners bool, p *path) {
 	for i := range c.Providers {
 		d.checkProvider(&c.Providers[i], pp.at(i))
 	}
-	if c.Enabled && len(c.Providers) == 0 && !c.AllowAnonymous && !hasListeners {
+	anonymous := func(l Listener) bool { return l.Auth != nil && l.Auth.AllowAnonymous != nil && *l.Auth.AllowAnonymous }
+	if c.Enabled && len(c.Providers) == 0 && !c.AllowAnonymous && !slices.ContainsFunc(listeners, anonymous) {
 		d.warnAt(p.child("enabled"), false, "there is no provider and allow-anonymous is false: every client is refused")
 	}
 }
