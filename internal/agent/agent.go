@@ -65,6 +65,7 @@ type Agent struct {
 	table     *table
 	stats     stats
 	repeats   *repeats
+	told      told
 
 	settings atomic.Pointer[settings]
 
@@ -92,7 +93,7 @@ type Agent struct {
 func New(o Options) (*Agent, error) {
 	a := &Agent{
 		gate: o.Gate, audit: o.Audit, log: o.Log, socket: o.Socket, grpc: o.GRPC, version: o.Version,
-		board: o.Board, configure: o.Configure, epoch: time.Now(), table: newTable(), repeats: newRepeats(),
+		told: told{state: health.Healthy}, board: o.Board, configure: o.Configure, epoch: time.Now(), table: newTable(), repeats: newRepeats(),
 		conns: map[*conn]struct{}{}, upgrades: map[string]struct{}{},
 	}
 	if a.board == nil {

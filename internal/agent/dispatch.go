@@ -401,7 +401,7 @@ func (c *conn) handshake(b []byte) bool {
 	w := c.agent.greet(&h, err, c.agent.push)
 	c.write(w.AppendMessage)
 	if w.Success {
-		c.v2.Store(true)
+		c.agent.introduce(func() { c.v2.Store(true) }, func(s *wire.Status) { c.write(s.AppendMessage) })
 	}
 	return w.Success
 }

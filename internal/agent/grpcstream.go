@@ -130,7 +130,7 @@ func (s *processStream) message(in *agentv2.ProxyToAgent) error {
 			return status.Error(codes.FailedPrecondition, out.GetHandshake().GetError())
 		}
 		s.shaken.Store(true)
-		g.add(s)
+		g.agent.introduce(func() { g.add(s) }, func(h *wire.Status) { s.put(outgoing{msg: statusV2(h)}) })
 		return nil
 	}
 	if !s.shaken.Load() {

@@ -52,3 +52,38 @@ func TestHealthTold(t *testing.T) {
 	}
 	t.Errorf("a proxy over gRPC is not told %q", want)
 }
+
+// TestHealthToldAtOnce: a proxy that comes while we are not healthy is told so
+// behind its handshake, over the socket and over gRPC; else it is told nothing.
+func TestHealthToldAtOnce(t *testing.T) {
+	board := new(health.Board)
+	a := open(t, conf(), nil, overRPC, func(o *Options) { o.Board = board })
+	first := dial(t, a, wire.V2)
+	first.write(t, v2(wire.HandshakeRequest, shake))
+	first.next(t, wire.HandshakeResponse)
+	first.write(t, v2(wire.Ping, "{}"))
+	if m, err := first.r.Next(); err != nil || m.Type != wire.Pong {
+		t.Fatalf("told %v, %v while all is well", m.Type, err)
+	}
+
+	board.Set(health.BrokerDown, true)
+	first.next(t, wire.HealthStatus) // now all are told
+	later := dial(t, a, wire.V2)
+	later.write(t, append(v2(wire.HandshakeRequest, shake), v2(wire.Ping, "{}")...))
+	later.next(t, wire.HandshakeResponse)
+	var s wire.Status
+	m, err := later.r.Next()
+	if err != nil || m.Type != wire.HealthStatus || json.Unmarshal(m.Payload, &s) != nil {
+		t.Fatalf("behind the handshake: %v %q, %v", m.Type, m.Payload, err)
+	}
+	if s.State != int(health.Degraded) || !slices.Equal(s.Reasons, []string{health.BrokerDown}) || s.AgentID != agentID {
+		t.Errorf("told %+v, want degraded", s)
+	}
+
+	p := shakenStream(t, a.dialRPC(t))
+	p.send(t, ping(7))
+	p.next(t)
+	if len(p.extra) == 0 || p.extra[0].GetHealth().GetState() != int32(health.Degraded) {
+		t.Errorf("over gRPC, before the answer to a ping: %v", p.extra)
+	}
+}

@@ -3,6 +3,7 @@ package agent
 import (
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -145,8 +146,7 @@ func (a *Agent) sweep() {
 	turn := time.NewTicker(sweepTime)
 	defer turn.Stop()
 	fx := &session.Effects{WantVerdicts: true}
-	state, reported := health.Healthy, time.Now()
-	var reasons []string
+	reported := time.Now()
 	for {
 		select {
 		case <-a.base.Done():
@@ -156,11 +156,7 @@ func (a *Agent) sweep() {
 			if a.rpc != nil {
 				a.rpc.stalled(a.now())
 			}
-			s, r := a.Health()
-			if s != state || !slices.Equal(r, reasons) {
-				state, reasons = s, r
-				a.tellHealth(now)
-			}
+			a.tellHealth(now)
 			if now.Sub(reported) >= reportTime {
 				reported = now
 				report := a.report(now)
@@ -182,14 +178,44 @@ func (a *Agent) tick(now session.Time, wall time.Time, fx *session.Effects) {
 	a.repeats.forget(wall)
 }
 
-// tellHealth tells proxies how we are.
+// told is what proxies know of our health.
+type told struct {
+	mu      sync.Mutex // held while it is told, for the order
+	state   health.State
+	reasons []string
+}
+
+// tellHealth tells proxies how we are, when they were told otherwise.
 func (a *Agent) tellHealth(now time.Time) {
+	a.told.mu.Lock()
+	defer a.told.mu.Unlock()
 	state, reasons := a.Health()
-	status := wire.Status{AgentID: agentID, State: int(state), Reasons: reasons, Limits: Limits, TimestampMS: now.UnixMilli()}
+	if state == a.told.state && slices.Equal(reasons, a.told.reasons) {
+		return
+	}
+	a.told.state, a.told.reasons = state, reasons
+	status := a.told.status(now)
 	a.tell(status.AppendMessage)
 	if a.rpc != nil {
 		a.rpc.tell(statusV2(&status))
 	}
+}
+
+// introduce makes a proxy that has shaken hands one of those that are told
+// things, and has it told what they know: nothing while all is well.
+func (a *Agent) introduce(join func(), tell func(*wire.Status)) {
+	a.told.mu.Lock()
+	defer a.told.mu.Unlock()
+	join()
+	if a.told.state != health.Healthy {
+		status := a.told.status(time.Now())
+		tell(&status)
+	}
+}
+
+// status is the message about it. The caller holds mu.
+func (t *told) status(now time.Time) wire.Status {
+	return wire.Status{AgentID: agentID, State: int(t.state), Reasons: t.reasons, Limits: Limits, TimestampMS: now.UnixMilli()}
 }
 
 // tell sends a message that nobody asked for to every proxy connection of v2.
