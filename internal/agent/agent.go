@@ -31,8 +31,8 @@ const Limits = "docs/sentinel.md#what-cannot-be-enforced-here"
 
 // Options is what the agent door needs.
 type Options struct {
-	Socket  string // path
-	GRPC    string // host:port, beside the socket; "": off
+	Socket  string // path; "": off
+	GRPC    string // host:port; "": off
 	Version string // of this program, for the handshake
 	Config  *config.Config
 	Gate    *auth.Gate
@@ -111,23 +111,32 @@ func New(o Options) (*Agent, error) {
 // now is the agent's clock, never 0.
 func (a *Agent) now() session.Time { return session.Time(time.Since(a.epoch)) + 1 }
 
-// Start listens on the socket and serves until Stop. A live agent on the path
-// is an error; a stale socket is replaced.
+// Start listens on the socket, and for gRPC, and serves until Stop. A live
+// agent on the path is an error; a stale socket is replaced.
 func (a *Agent) Start() error {
 	set := a.settings.Load()
-	l, err := listen(a.socket, set.socketMode, set.cfg.Agent.SocketGroup)
-	if err != nil {
-		return fmt.Errorf("listen on %q: %w", a.socket, err)
+	var l *listener
+	var err error
+	if a.socket != "" {
+		if l, err = listen(a.socket, set.socketMode, set.cfg.Agent.SocketGroup); err != nil {
+			return fmt.Errorf("listen on %q: %w", a.socket, err)
+		}
 	}
 	if a.grpc != "" {
 		if a.rpc, err = a.listenRPC(a.grpc); err != nil {
-			return errors.Join(fmt.Errorf("serve gRPC on %q: %w", a.grpc, err), l.Close())
+			err = fmt.Errorf("serve gRPC on %q: %w", a.grpc, err)
+			if l != nil {
+				err = errors.Join(err, l.Close())
+			}
+			return err
 		}
 		a.work.Go(a.rpc.serve)
 		a.rpc.announce(a.log)
 	}
-	a.listener = l
-	a.work.Go(a.accept)
+	if l != nil {
+		a.listener = l
+		a.work.Go(a.accept)
+	}
 	a.work.Go(a.sweep)
 	a.log.Info("agent door open", "socket", a.socket,
 		"note", "an agent cannot change packets: what would be lowered or stripped is forwarded and audited", "limits", Limits)

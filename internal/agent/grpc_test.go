@@ -470,3 +470,10 @@ func TestRPCSaid(t *testing.T) {
 		t.Errorf("said\n%s", text)
 	}
 }
+
+// TestRPCAlone: without a socket gRPC is served all the same.
+func TestRPCAlone(t *testing.T) {
+	a := open(t, conf(), nil, overRPC, func(o *Options) { o.Socket = "" })
+	w := a.rpcProxy(t, wire.V1).Open("w")
+	want(t, "CONNECT", w.Send(t, mqtt.Client, testkit.Connect(mqtt.V311, "w")), wire.WSAllow)
+}

@@ -29,9 +29,10 @@ import (
 type Options struct {
 	// Load reads the configuration: once in New, again on every Reload.
 	Load func() (*config.Config, error)
-	// Socket is the path of the agent door; empty: no agent door.
+	// Socket is the path of the agent door's socket; empty: none.
 	Socket string
-	// GRPC is where the agent door serves gRPC as well, host:port; empty: not.
+	// GRPC is where the agent door serves gRPC, host:port; empty: not. Without
+	// either there is no agent door.
 	GRPC string
 	// Gateway serves gateway.listeners.
 	Gateway bool
@@ -108,7 +109,7 @@ func New(o Options) (_ *App, err error) {
 			return nil, err
 		}
 	}
-	if o.Socket != "" {
+	if o.Socket != "" || o.GRPC != "" {
 		a.agent, err = agent.New(agent.Options{
 			Socket: o.Socket, GRPC: o.GRPC, Version: o.Version, Config: cfg, Gate: a.gate, Audit: a.audit, Log: o.Log,
 			Board: board, Configure: a.Push,

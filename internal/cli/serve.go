@@ -32,7 +32,7 @@ type runFlags struct {
 // serveCmd is the agent door, and the gateway door when the configuration has
 // listeners.
 type serveCmd struct {
-	Socket      string `env:"AGENT_SOCKET" default:"/tmp/sentinel-mqtt-agent.sock" placeholder:"PATH" help:"Unix socket that the proxy connects to; without this: ${default}."`
+	Socket      string `env:"AGENT_SOCKET" default:"/tmp/sentinel-mqtt-agent.sock" placeholder:"PATH" help:"Unix socket that the proxy connects to; without this: ${default}; \"\": none."`
 	GRPCAddress string `name:"grpc-address" env:"AGENT_GRPC_ADDRESS" placeholder:"HOST:PORT" help:"Serve gRPC here as well as the socket."`
 	runFlags
 }
@@ -106,6 +106,9 @@ func (f *runFlags) serve(ctx context.Context, stdio *IO, o app.Options, override
 		return usage(err)
 	}
 	o.Gateway = o.Gateway || len(first.Gateway.Listeners) > 0
+	if !o.Gateway && o.Socket == "" && o.GRPC == "" {
+		return mistyped(errors.New("nothing to serve: --socket is empty, and there is neither --grpc-address nor gateway.listeners in the configuration"))
+	}
 	read := first
 	o.Load = func() (*config.Config, error) { // New's is read already, warnings and all
 		if cfg := read; cfg != nil {
