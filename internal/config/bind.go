@@ -169,6 +169,9 @@ func (d *document) unknownKey(m member, p *path, s *shape, owner string) string 
 			}
 		}
 	}
+	if d.src.later(m.offset) {
+		known = mayPush(p, known)
+	}
 	hint, near := "", Suggest(m.name, known)
 	switch {
 	case p != nil && d.top.byKey[normal(m.name)] != nil:

@@ -93,6 +93,17 @@ func (d *document) mayBePushed() bool {
 	return ok
 }
 
+// mayPush is which of the keys known at p a proxy may push.
+func mayPush(p *path, known []string) []string {
+	if p == nil {
+		return slices.DeleteFunc(slices.Clone(known), func(key string) bool { _, may := pushable[key]; return !may })
+	}
+	if keys := pushable[p.String()]; keys != nil {
+		return keys
+	}
+	return known
+}
+
 // shift moves the places of n and of all in it.
 func (n *node) shift(by int) {
 	n.offset += by
