@@ -28,9 +28,9 @@ func broken(check string) decision {
 
 // note is what an answer tells in its audit part.
 type note struct {
-	tags []string
-	rule string
-	rank int // how much it matters
+	tags  []string
+	rules []string // more than one of a packet that several refuse
+	rank  int      // how much it matters
 }
 
 // or keeps what matters more.
@@ -71,13 +71,11 @@ func codeFor(r policy.Reason, rule policy.RuleRef) uint16 {
 // answer writes d for the proxy. A refusal refuses whatever event the proxy
 // takes it for: its waiting table knows only the correlation id.
 func (d *decision) answer(g wire.Generation, id []byte) wire.Answer {
-	out := wire.Answer{Version: g, CorrelationID: id, Frame: true, WebSocket: d.ws, Tags: d.note.tags}
-	rule := d.note.rule
-	if rule == "" && d.ws != wire.WSAllow {
-		rule = cmp.Or(d.check, d.rule.Builtin(), d.reason.Rule().Builtin())
-	}
-	if rule != "" {
-		out.Rules = []string{rule}
+	out := wire.Answer{Version: g, CorrelationID: id, Frame: true, WebSocket: d.ws, Tags: d.note.tags, Rules: d.note.rules}
+	if len(out.Rules) == 0 && d.ws != wire.WSAllow {
+		if rule := cmp.Or(d.check, d.rule.Builtin(), d.reason.Rule().Builtin()); rule != "" {
+			out.Rules = []string{rule}
+		}
 	}
 	if d.ws == wire.WSAllow {
 		return out

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,18 +21,31 @@ func (ws *webSocket) report(a *Agent, fx *session.Effects, split bool) note {
 		return n
 	}
 	now := time.Now()
+	told := false // n is of this packet
 	for i := range fx.Events {
 		e := &fx.Events[i]
 		if e.Count > 0 { // no new one
 			a.audit.Emit(ws.who.Event(ws.sess, e, now))
 			continue
 		}
-		a.stats.count(e.Kind, e.Reason)
+		if !e.Further {
+			a.stats.count(e.Kind, e.Reason)
+		}
 		if e.Kind == session.KindConnected {
 			ws.connected(a)
 		}
 		out := ws.who.Event(ws.sess, e, now)
-		n = n.or(note{tags: out.Tags, rule: out.Rule, rank: rankOf(e.Kind)})
+		m := note{tags: out.Tags, rank: rankOf(e.Kind)}
+		if out.Rule != "" {
+			m.rules = []string{out.Rule}
+		}
+		switch {
+		case !e.Further:
+			told = m.rank > n.rank
+			n = n.or(m)
+		case told && !slices.Contains(n.rules, out.Rule):
+			n.rules = append(n.rules, out.Rule)
+		}
 		if split && e.Kind == session.KindBlocked && ws.repeated(a, e, now) {
 			// Clients that cut packets into frames reconnect and send the same
 			// again and again.
@@ -91,7 +105,7 @@ func (a *Agent) block(set *settings, id string, addr netip.Addr, r policy.Reason
 		e.ClientIP = addr.String()
 	}
 	a.audit.Emit(e)
-	return note{tags: e.Tags, rule: e.Rule, rank: rank}
+	return note{tags: e.Tags, rules: []string{e.Rule}, rank: rank}
 }
 
 // repeats remembers which identity was refused for what a short while ago.

@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,20 +14,24 @@ import (
 )
 
 // TestMetrics: what happened is counted, over all connections and transports,
-// and proxies are told the same.
+// and proxies are told the same. A packet counts once, whatever refuses it.
 func TestMetrics(t *testing.T) {
 	a := open(t, conf(), nil, overRPC)
 	for i, p := range []*testkit.Proxy{a.proxy(t, wire.V1), a.proxy(t, wire.V2), a.rpcProxy(t, wire.V1)} {
 		w := connect(t, p, fmt.Sprint("w", i))
 		want(t, "allowed", w.Send(t, mqtt.Client, join(publish("dev/a", 0), publish("dev/b", 0))), wire.WSAllow)
-		want(t, "refused", w.Send(t, mqtt.Client, publish("other", 0)), wire.WSDrop)
+		several := w.Send(t, mqtt.Client, testkit.Subscribe(mqtt.V311, 3, "other", "dev/secret/a", "$share", "other/a"))
+		want(t, "refused", several, wire.WSDrop)
+		if !slices.Equal(several.Rules, []string{"default-action", "no", "protocol"}) {
+			t.Errorf("refused by %q, want the three of them", several.Rules)
+		}
 		wantClose(t, "text", w.Frame(t, mqtt.Client, wire.OpText, true, []byte("x")), 1003)
 		p.Upgrade(t, "u", map[string][]string{"upgrade": {"websocket"}})
 	}
 	text := string(metrics.AppendText(nil, a.Metrics()))
 	for _, line := range []string{
 		`mqtt_agent_packets_processed_total{from="client"} 12`, `mqtt_agent_packets_processed_total{from="broker"} 3`,
-		`mqtt_agent_messages_processed_total{from="client"} 9`,
+		`mqtt_agent_messages_processed_total{from="client"} 6`,
 		`mqtt_agent_packets_blocked_total{reason="acl-denied"} 3`, `mqtt_agent_packets_blocked_total{reason="protocol-error"} 3`,
 		`mqtt_agent_packets_blocked_total{reason="upgrade-refused"} 3`, `mqtt_agent_packets_detected_total{reason="acl-denied"} 0`,
 		`mqtt_agent_authenticated_total 3`, `mqtt_agent_frames_total{decision="allow"} 9`,

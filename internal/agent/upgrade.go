@@ -110,7 +110,7 @@ func (s *settings) subprotocol(offered []string) bool {
 // refuses whatever event it takes the answer for.
 func (a *Agent) refuseUpgrade(set *settings, h *wire.Headers, r policy.Reason, check, advice string) wire.Answer {
 	n := a.block(set, h.CorrelationID, parseAddr([]byte(h.ClientIP)), r, check)
-	ans := wire.Answer{CorrelationID: []byte(h.CorrelationID), Tags: n.tags, Rules: []string{n.rule}}
+	ans := wire.Answer{CorrelationID: []byte(h.CorrelationID), Tags: n.tags, Rules: n.rules}
 	if set.block {
 		a.stats.upgradesRefused.Add(1)
 		ans.Block, ans.Body = 400, advice

@@ -21,7 +21,7 @@ func (c *counts) add(events []session.Event) {
 	for i := range events {
 		e := &events[i]
 		switch {
-		case e.Count > 0: // no new one
+		case e.Count > 0, e.Further: // no new one
 		case e.Kind == session.KindBlocked:
 			c.blocked[e.Reason].Add(1)
 		case e.Kind == session.KindDetected:

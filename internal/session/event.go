@@ -27,17 +27,20 @@ const (
 // Event is one decision for the audit. Its slices are views into the input or
 // the session, valid until the Effects are reset.
 type Event struct {
-	Kind         Kind
-	Decision     Decision
-	Reason       policy.Reason
-	Rule         policy.RuleRef
-	By           *policy.Engine // whose rule it is, where the session has no subject; may be nil
-	Packet       mqtt.Type
-	From         mqtt.Side // who sent the packet
-	Will         bool      // of a CONNECT: the decision is about its will, and so is what follows
-	Topic        []byte
-	Filters      [][]byte
-	MoreFilters  int // of a request that was refused whole: so many were not looked at
+	Kind        Kind
+	Decision    Decision
+	Reason      policy.Reason
+	Rule        policy.RuleRef
+	By          *policy.Engine // whose rule it is, where the session has no subject; may be nil
+	Packet      mqtt.Type
+	From        mqtt.Side // who sent the packet
+	Will        bool      // of a CONNECT: the decision is about its will, and so is what follows
+	Topic       []byte
+	Filters     [][]byte
+	MoreFilters int // so many others are not in Filters
+	// Further: an event before it is about the same packet, and counts it. One
+	// request can be refused by several rules.
+	Further      bool
 	QoS          byte
 	Retain       bool
 	PayloadBytes int

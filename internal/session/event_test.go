@@ -203,6 +203,61 @@ func TestEachChangeNamesItsRule(t *testing.T) {
 	}
 }
 
+// TestEachRefusalNamesItsRule has one request refused by several rules, blocked
+// or only detected: each is told with its filters, and the packet counts once.
+func TestEachRefusalNamesItsRule(t *testing.T) {
+	const acl = `"acl": {"rules": [{"name": "d1", "topics": ["n1/#"], "decision": "deny"},
+		{"name": "d2", "topics": ["n2/#"], "decision": "deny"}, {"name": "all", "topics": ["#"], "decision": "allow"}]}`
+	for name, general := range map[string]string{"blocked": `"general": {}`, "detect-only": `"general": {"block-mode": false}`} {
+		r := openRig(t, policy.DoorGateway, mqtt.V5, `{`+acl+`, `+general+`}`)
+		var got []string
+		r.seen = func(e *session.Event) {
+			got = append(got, fmt.Sprintf("%s %q by %s, further %v", tags(e), e.Filters, r.engine.RuleName(e.Rule), e.Further))
+		}
+		r.feed(mqtt.Client, testkit.Subscribe(mqtt.V5, 7, "n1/a", "n2/a", "ok", "$SYS/a", "n1/b", "$share"))
+		want := []string{
+			name + `,acl-denied ["n1/a" "n1/b"] by d1, further false`,
+			name + `,acl-denied ["n2/a"] by d2, further true`,
+			name + `,acl-denied ["$SYS/a"] by default-action, further true`,
+			name + `,protocol-error ["$share"] by , further true`,
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("told\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		if n := r.s.Counters().Denials; name == "blocked" && n != 1 {
+			t.Errorf("%d denials, want 1", n)
+		}
+	}
+}
+
+// TestRefusalsOfOneRequestAreBounded has a request with more filters refused by
+// more rules than are told apart: none is left uncounted.
+func TestRefusalsOfOneRequestAreBounded(t *testing.T) {
+	const rules, each = 1000, 100
+	var acl strings.Builder
+	var filters []string
+	for i := range rules {
+		fmt.Fprintf(&acl, `{"name": "r%d", "topics": ["s%d/#"], "decision": "deny"},`, i, i)
+	}
+	for i := range rules * each {
+		filters = append(filters, fmt.Sprintf("s%d/a", i%rules))
+	}
+	r := openRig(t, policy.DoorGateway, mqtt.V5, `{"acl": {"rules": [`+acl.String()+`{"topics": ["#"], "decision": "allow"}]},
+		"general": {"max-packet-size": 2000000, "limits": {"filters-per-subscribe": 0}}}`)
+	var got []string
+	r.seen = func(e *session.Event) {
+		got = append(got, fmt.Sprintf("%s %d+%d", r.engine.RuleName(e.Rule), len(e.Filters), e.MoreFilters))
+	}
+	r.feed(mqtt.Client, testkit.Subscribe(mqtt.V5, 7, filters...))
+	var want []string
+	for i := range 16 {
+		want = append(want, fmt.Sprintf("r%d 16+%d", i, each-16))
+	}
+	if want = append(want, fmt.Sprintf("others 16+%d", (rules-16)*each-16)); !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
+}
+
 // TestWillIsNamed tells a CONNECT refused for its will from one refused for
 // something else that has a will.
 func TestWillIsNamed(t *testing.T) {

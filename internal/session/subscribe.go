@@ -18,22 +18,55 @@ type split struct {
 	sent    int
 	lowered bool           // a QoS was lowered
 	by      policy.RuleRef // what lowered the first
-	refused [][]byte       // for the audit
-	first   policy.Verdict // of refused
+	refused []refusal      // in the order of what came first
 	held    []lost         // refused by the rules, and held by this session
-	whole   int            // so many filters were refused together: filters is empty, refused the first few
+	whole   int            // so many filters were refused together: filters is empty
 	code    byte           // of whole
 }
 
-// namedFilters is how many filters of a request that is refused whole are told.
-const namedFilters = 16
+// refusal is what one rule refused of a request, for one reason.
+type refusal struct {
+	reason policy.Reason
+	rule   policy.RuleRef
+	named  [][]byte // the first namedFilters
+	more   int      // so many others
+}
+
+const (
+	// namedFilters is how many filters of a refusal are told.
+	namedFilters = 16
+	// namedRules is how many refusals of a request are told apart. What is beyond
+	// is told under policy.RuleOthers, one for each reason.
+	namedRules = 16
+)
 
 func (d *split) refuse(filter []byte, code byte, v policy.Verdict) {
-	if len(d.refused) == 0 {
-		d.first = v
+	r := d.refusalOf(v.Reason, v.Rule)
+	if len(r.named) < namedFilters {
+		r.named = append(r.named, filter)
+	} else {
+		r.more++
 	}
-	d.refused = append(d.refused, filter)
 	d.filters = append(d.filters, asked{filter: string(filter), code: code})
+}
+
+func (d *split) refusalOf(reason policy.Reason, rule policy.RuleRef) *refusal {
+	for i := range d.refused {
+		if r := &d.refused[i]; r.rule == rule && r.reason == reason {
+			return r
+		}
+	}
+	if len(d.refused) >= namedRules && rule != policy.RuleOthers {
+		return d.refusalOf(reason, policy.RuleOthers)
+	}
+	d.refused = append(d.refused, refusal{reason: reason, rule: rule})
+	return &d.refused[len(d.refused)-1]
+}
+
+// refuseWhole refuses n filters together, of which these are the first.
+func (d *split) refuseWhole(first [][]byte, n int, code byte, v policy.Verdict) {
+	d.whole, d.code = n, code
+	d.refused = []refusal{{reason: v.Reason, rule: v.Rule, named: first, more: n - len(first)}}
 }
 
 func (d *split) grant(filter []byte) {
@@ -61,10 +94,11 @@ func (s *Session) subscribe(h mqtt.Header, body, b []byte, pos int, fx *Effects)
 	if v := s.requestLimits(more, p.UserProperties); v.Allowed() {
 		d = s.divide(&p)
 	} else {
-		d = split{first: v, whole: len(p.Filters) + more, code: filterCode(s.version, v.Reason)}
-		for i := range p.Filters[:min(len(p.Filters), namedFilters)] {
-			d.refused = append(d.refused, p.Filters[i].Filter)
+		first := make([][]byte, min(len(p.Filters), namedFilters))
+		for i := range first {
+			first[i] = p.Filters[i].Filter
 		}
+		d.refuseWhole(first, len(p.Filters)+more, filterCode(s.version, v.Reason), v)
 	}
 	if d.lowered && !s.set.detect {
 		dec, k, _ := s.set.Can.changes()
@@ -151,8 +185,8 @@ func (s *Session) unsubscribe(h mqtt.Header, body, b []byte, pos int, fx *Effect
 			}
 		}
 	} else {
-		d = split{first: v, whole: len(p.Filters) + more, code: byte(unsubackRefusal)}
-		d.refused = p.Filters[:min(len(p.Filters), namedFilters)]
+		first := p.Filters[:min(len(p.Filters), namedFilters)]
+		d.refuseWhole(first, len(p.Filters)+more, byte(unsubackRefusal), v)
 	}
 	if n, done := s.refuseSplit(&d, p.PacketID, h, b, pos, fx); done {
 		return n
@@ -196,9 +230,10 @@ func (s *Session) refuseSplit(d *split, id uint16, h mqtt.Header, b []byte, pos 
 		s.allowedFilters(d, h, pos, fx)
 		return 0, false
 	}
+	first := &d.refused[0]
 	if s.set.detect {
-		s.often(fx, d.event(KindDetected, DecisionDetect, h.Type))
-		s.verdict(fx, mqtt.Client, h, 0, pos, DecisionDetect, d.first.Reason, d.first.Rule)
+		s.tellRefused(d, KindDetected, DecisionDetect, h.Type, fx)
+		s.verdict(fx, mqtt.Client, h, 0, pos, DecisionDetect, first.reason, first.rule)
 		for i := range d.filters {
 			if !d.filters[i].sent {
 				d.filters[i].sent, d.sent = true, d.sent+1
@@ -216,14 +251,14 @@ func (s *Session) refuseSplit(d *split, id uint16, h mqtt.Header, b []byte, pos 
 	case all:
 		dec = DecisionDrop
 	}
-	s.often(fx, d.event(KindBlocked, dec, h.Type))
+	s.tellRefused(d, KindBlocked, dec, h.Type, fx)
 	if s.denied() {
 		return s.tooManyDenials(h, b, pos, fx), true
 	}
-	s.verdict(fx, mqtt.Client, h, 0, pos, dec, d.first.Reason, d.first.Rule)
+	s.verdict(fx, mqtt.Client, h, 0, pos, dec, first.reason, first.rule)
 	switch {
 	case closes:
-		s.ending(faultOf(CausePolicy, d.first.Reason, d.first.Rule), fx)
+		s.ending(faultOf(CausePolicy, first.reason, first.rule), fx)
 	case !all:
 		return 0, false
 	default:
@@ -263,10 +298,14 @@ func (s *Session) allowedFilters(d *split, h mqtt.Header, pos int, fx *Effects) 
 	}
 }
 
-func (d *split) event(k Kind, dec Decision, typ mqtt.Type) Event {
-	return Event{
-		Kind: k, Decision: dec, Reason: d.first.Reason, Rule: d.first.Rule,
-		Packet: typ, From: mqtt.Client, Filters: d.refused, MoreFilters: max(d.whole-len(d.refused), 0),
+// tellRefused reports each rule that refused something of a request.
+func (s *Session) tellRefused(d *split, k Kind, dec Decision, typ mqtt.Type, fx *Effects) {
+	for i := range d.refused {
+		r := &d.refused[i]
+		s.often(fx, Event{
+			Kind: k, Decision: dec, Reason: r.reason, Rule: r.rule, Further: i > 0,
+			Packet: typ, From: mqtt.Client, Filters: r.named, MoreFilters: r.more,
+		})
 	}
 }
 

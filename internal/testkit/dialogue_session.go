@@ -17,14 +17,21 @@ func subscribeDialogues(b *dialogueBook) {
 			broker(Unsuback(v, 4, 0)).passes()
 		b.add("subscribe/partly-denied", v, GatewayDoor, conf(allVersions)).opens().
 			client(SubscribeWith(v, 3, []Filter{{"other/a", 1}, {"dev/b", 2}, {"dev/secret/#", 0}, {"dev/c", 0}})).is("rewrite").
-			toBroker(SubscribeWith(v, 3, []Filter{{"dev/b", 2}, {"dev/c", 0}})).events("blocked,acl-denied").
+			toBroker(SubscribeWith(v, 3, []Filter{{"dev/b", 2}, {"dev/c", 0}})).events("blocked,acl-denied", "blocked,acl-denied").
 			broker(Suback(v, 3, 2, 0x80)).is("rewrite").toClient(Suback(v, 3, refused, 2, refused, 0x80))
 		b.add("subscribe/partly-denied", v, AgentDoor, conf(allVersions)).opens().
 			client(Subscribe(v, 3, "dev/b/c", "other/a")).is("drop").events("blocked,acl-denied")
 		b.add("subscribe/all-denied", v, BothDoors, conf(allVersions)).opens().
 			client(Subscribe(v, 3, "other/a", "dev/secret/#")).is("drop").
-			toClient(Suback(v, 3, refused, refused)).events("blocked,acl-denied").
+			toClient(Suback(v, 3, refused, refused)).events("blocked,acl-denied", "blocked,acl-denied").
 			client(Pingreq()).passes()
+		b.add("subscribe/denied-by-one-rule", v, BothDoors, conf(allVersions)).opens().
+			client(Subscribe(v, 3, "other/a", "other/b")).is("drop").
+			toClient(Suback(v, 3, refused, refused)).events("blocked,acl-denied")
+		b.add("subscribe/refused-for-several-reasons", v, BothDoors, conf(allVersions)).opens().
+			client(Subscribe(v, 3, "$share", "dev/secret/#", "other/a", "$share")).is("drop").
+			toClient(Suback(v, 3, 0x80, refused, refused, 0x80)).
+			events("blocked,protocol-error", "blocked,acl-denied", "blocked,acl-denied")
 		b.add("subscribe/qos-lowered", v, GatewayDoor, conf(allVersions, `"qos": {"enabled": true, "max-qos": 1}`)).
 			client(hello(v)).toBroker(hello(v)).
 			broker(Connack(v, false, 0, With(Prop8(mqtt.MaximumQoS, 1), Prop16(mqtt.ReceiveMaximum, 20), Prop32(mqtt.MaximumPacketSize, 65536)))).passes().events("connect,success").
@@ -51,6 +58,10 @@ func subscribeDialogues(b *dialogueBook) {
 			broker(Unsuback(v, 3, 0x11)).is("rewrite").toClient(Unsuback(v, 3, 0x87, 0x11))
 		b.add("unsubscribe/all-denied", v, BothDoors, denying).opens().
 			client(Unsubscribe(v, 3, "dev/keep/a")).is("drop").toClient(Unsuback(v, 3, 0x87)).events("blocked,acl-denied")
+		b.add("unsubscribe/denied-by-two-rules", v, BothDoors,
+			strings.Replace(denying, `"rules": [`, `"rules": [{"topics": ["up/#"], "actions": ["unsubscribe"], "decision": "deny", "priority": 30}, `, 1)).opens().
+			client(Unsubscribe(v, 3, "dev/keep/a", "up/a")).is("drop").toClient(Unsuback(v, 3, 0x87, 0x87)).
+			events("blocked,acl-denied", "blocked,acl-denied")
 	}
 	b.add("subscribe/no-local-on-shared", mqtt.V5, BothDoors, conf()).opens().
 		client(SubscribeWith(mqtt.V5, 3, []Filter{{"$share/g/dev/a", 4}})).is("close").
@@ -378,6 +389,10 @@ func detectDialogues(b *dialogueBook) {
 			client(SubscribeWith(v, 3, []Filter{{"dev/b", 2}, {"other/a", 2}})).is("detect").
 			toBroker(SubscribeWith(v, 3, []Filter{{"dev/b", 2}, {"other/a", 2}})).events("detect-only,acl-denied").
 			broker(Suback(v, 3, 2, 2)).passes()
+		d("subscribe-by-several-rules").
+			client(Subscribe(v, 3, "dev/secret/a", "other/a")).is("detect").
+			toBroker(Subscribe(v, 3, "dev/secret/a", "other/a")).events("detect-only,acl-denied", "detect-only,acl-denied").
+			broker(Suback(v, 3, 0, 0)).passes()
 		many := strings.Split(strings.Repeat("dev/b ", 1000)+"dev/b", " ")
 		granted := strings.Repeat("\x00", len(many))
 		d("filters-per-subscribe").
